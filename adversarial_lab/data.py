@@ -102,13 +102,13 @@ def _cifar(split: str) -> tuple[Pixels, Digits]:
     return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]
 
 
-def _mini(name: str, split: str) -> tuple[Pixels, Digits]:
-    """An embedded subset: a PNG sprite of MINI_COLUMNS images a row, labels as a line of digits."""
+def _mini(name: str, suffix: str, split: str) -> tuple[Pixels, Digits]:
+    """An embedded subset: a lossless sprite, MINI_COLUMNS images a row, and a line of labels."""
     from PIL import Image
 
     folder = resources.files("adversarial_lab") / "_data"
     digits = np.frombuffer((folder / f"{name}-{split}.txt").read_bytes().strip(), np.uint8) - 48
-    with (folder / f"{name}-{split}.png").open("rb") as file, Image.open(file) as image:
+    with (folder / f"{name}-{split}.{suffix}").open("rb") as file, Image.open(file) as image:
         sprite = np.atleast_3d(np.asarray(image))
     side = sprite.shape[1] // MINI_COLUMNS
     tiles = sprite.reshape(-1, side, MINI_COLUMNS, side, sprite.shape[2])
@@ -119,8 +119,8 @@ LOADERS: dict[str, Callable[[str], tuple[Pixels, Digits]]] = {
     "mnist": partial(_idx, "mnist"),
     "fashion-mnist": partial(_idx, "fashion-mnist"),
     "cifar-10": _cifar,
-    "mnist-mini": partial(_mini, "mnist-mini"),
-    "cifar-10-mini": partial(_mini, "cifar-10-mini"),
+    "mnist-mini": partial(_mini, "mnist-mini", "png"),
+    "cifar-10-mini": partial(_mini, "cifar-10-mini", "webp"),
 }
 
 

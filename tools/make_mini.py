@@ -2,8 +2,8 @@
 
 Needs the full MNIST and CIFAR-10 (see `adversarial_lab.data`). The subset is the first rows of
 each split, in their order: 1,000 + 1,000 of MNIST, 500 + 500 of CIFAR-10. Writes, per set and
-split, a lossless PNG sprite (25 images a row) and the labels as one line of digits. Running it
-again changes nothing.
+split, a lossless sprite (25 images a row) and the labels as one line of digits. Running it again
+gives the same pixels; the compressed bytes may differ between releases of Pillow.
 """
 
 from pathlib import Path
@@ -14,6 +14,10 @@ from PIL import Image
 from adversarial_lab.data import LOADERS, MINI_COLUMNS, SPLITS
 
 SIZES = {"mnist": 1000, "cifar-10": 500}  # images per split
+FORMATS = {
+    "mnist": (".png", {"optimize": True}),
+    "cifar-10": (".webp", {"lossless": True, "quality": 100, "method": 6, "exact": True}),
+}
 FOLDER = Path(__file__).resolve().parents[1] / "adversarial_lab" / "_data"
 
 
@@ -29,10 +33,10 @@ def main() -> None:
     for name, n in SIZES.items():
         for split in SPLITS:
             pixels, digits = LOADERS[name](split)
-            stem = FOLDER / f"{name}-mini-{split}"
-            sprite(pixels[:n]).save(stem.with_suffix(".png"), optimize=True)
+            stem, (suffix, options) = FOLDER / f"{name}-mini-{split}", FORMATS[name]
+            sprite(pixels[:n]).save(stem.with_suffix(suffix), **options)
             stem.with_suffix(".txt").write_text("".join(map(str, digits[:n])) + "\n")
-            print(f"{stem.with_suffix('.png').stat().st_size:>9,} bytes  {name}-mini {split}: {n}")
+            print(f"{stem.with_suffix(suffix).stat().st_size:>9,} bytes  {name}-mini {split}: {n}")
 
 
 if __name__ == "__main__":

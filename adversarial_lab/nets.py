@@ -1,0 +1,120 @@
+"""Networks of the book, and the trained weights that ship with it.
+
+Every network takes pixels in [0, 1] and normalises, if at all, inside `forward`: eps stays in data
+units everywhere. Weights are safetensors in half precision, each with the JSON record of its run.
+"""
+
+import json
+from collections.abc import Callable
+from importlib.resources import as_file, files
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+WEIGHTS = files("adversarial_lab") / "weights"
+
+
+def mnist_cnn() -> nn.Sequential:
+    """166,406 parameters for (n, 1, 28, 28): two strided convolutions, two dense layers."""
+    return nn.Sequential(
+        nn.Conv2d(1, 16, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 4, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(32 * 7 * 7, 100),
+        nn.ReLU(),
+        nn.Linear(100, 10),
+    )
+
+
+class Normalize(nn.Module):
+    """(x - mean) / std per channel, as the first layer of a network."""
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def forward(self, x: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        return (x - self.mean) / self.std
+
+
+class PreActBlock(nn.Module):
+    """BatchNorm and ReLU before each of two 3x3 convolutions, plus a shortcut (He et al. 2016)."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(before)
+        self.conv1 = nn.Conv2d(before, after, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(after)
+        self.conv2 = nn.Conv2d(after, after, 3, padding=1, bias=False)
+        same = before == after and stride == 1
+        self.shortcut = None if same else nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, x: Float[Tensor, "n a h w"]) -> Float[Tensor, "n b i j"]:
+        active = F.relu(self.norm1(x))
+        skip = x if self.shortcut is None else self.shortcut(active)
+        return skip + self.conv2(F.relu(self.norm2(self.conv1(active))))
+
+
+def preact_resnet18(
+    width: int = 64, classes: int = 10, normalize: nn.Module | None = None
+) -> nn.Sequential:
+    """PreActResNet-18 for (n, 3, 32, 32): 11.17M parameters at width 64, 2.80M at 32.
+
+    normalize: the first layer, by default CIFAR-10's channel means and deviations.
+    """
+    if width < 1 or classes < 2:
+        raise ValueError(f"need width >= 1 and classes >= 2, got {width} and {classes}")
+    layers: list[nn.Module] = [normalize or cifar10_normalize()]
+    layers.append(nn.Conv2d(3, width, 3, padding=1, bias=False))
+    before = width
+    for stage, stride in enumerate((1, 2, 2, 2)):
+        after = width * 2**stage
+        layers += [PreActBlock(before, after, stride), PreActBlock(after, after, 1)]
+        before = after
+    head = [nn.BatchNorm2d(before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    return nn.Sequential(*layers, *head, nn.Linear(before, classes))
+
+
+def cifar10_normalize() -> Normalize:
+    """The channel means and standard deviations of CIFAR-10's training images."""
+    return Normalize((0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616))
+
+
+SHIPPED: dict[str, Callable[[], nn.Module]] = {
+    "mnist-standard": mnist_cnn,
+    "mnist-pgd": mnist_cnn,
+}
+
+
+def shipped(name: str) -> nn.Module:
+    """A trained network of the book in eval mode, by name; ValueError lists the names."""
+    model = _build(name)
+    with as_file(WEIGHTS / f"{name}.safetensors") as path:
+        model.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    return model.eval()
+
+
+def shipped_record(name: str) -> dict:
+    """How that network was made: its run's record."""
+    _build(name)
+    return json.loads((WEIGHTS / f"{name}.json").read_text())
+
+
+def _build(name: str) -> nn.Module:
+    if name not in SHIPPED:
+        raise ValueError(f"name must be one of {sorted(SHIPPED)}, got {name!r}")
+    return SHIPPED[name]()
+
+
+def best_device() -> torch.device:
+    """CUDA, else Apple's MPS, else the CPU."""
+    for kind, here in (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)):
+        if here():
+            return torch.device(kind)
+    return torch.device("cpu")

@@ -1,0 +1,236 @@
+r"""Section 17.1.1: the inner maximisation $\max_{x'\in N(x)} f(x')$ by projected gradient ascent.
+
+`pgd_path` yields every iterate, so a slider, a curve and an attack read the same loop. `pgd` keeps
+the last iterate (training), `strongest` the best per example over any iterates (evaluation),
+`fgsm` takes one step, and `attack_model` counts what is left standing, skipping what has fallen.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from adversarial_lab.threat import Points, Rng, ThreatModel
+from adversarial_lab.training import Labels, PerExample, attacking, check_logits
+
+LogitLoss = Callable[[Tensor, Tensor], Tensor]  # logits (n, k), labels (n,) -> (n,)
+
+
+def ascend(
+    f: PerExample, z: Points, x: Points, threat: ThreatModel, step_size: float, rng: Rng = None
+) -> Points:
+    r"""$x^{(k+1)}=\Pi_{N(x)}(x^{(k)}+\alpha\,v(\nabla f(x^{(k)})))$, one step of Section 17.1.1.
+
+    v is `threat.steepest`: sign(g) for linf, g/||g|| for l2. f is summed over the examples, never
+    averaged: each example keeps a gradient of its own size (a mean underflows in half precision).
+    """
+    z = z.detach().requires_grad_()
+    value = f(z)
+    if value.shape != (len(z),) or not value.requires_grad:
+        raise ValueError(
+            f"f must return one differentiable value per example, shape ({len(z)},), got shape"
+            f" {tuple(value.shape)}, requires_grad={value.requires_grad}"
+        )
+    (g,) = torch.autograd.grad(value.sum(), z)
+    return threat.project(z.detach() + step_size * threat.steepest(g, rng), x)
+
+
+def pgd_path(
+    f: PerExample,
+    x: Points,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float | None = None,
+    rng: Rng = None,
+    start: Points | None = None,
+) -> Iterator[Points]:
+    r"""Yields $x^{(0)},\dots,x^{(K)}$ of Section 17.1.1, each in N(x), for any per-example f.
+
+    steps: K. step_size: alpha in data units, by default 2.5 eps / K: at eps / K the path is only
+    eps long and cannot cross the ball from a random start. start: x^(0), by default uniform in the
+    ball (`threat.sample`); it is projected first. Raises ValueError on bad input (`threat.check`).
+    """
+    threat.check(x)
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    step_size = 2.5 * threat.eps / steps if step_size is None else step_size
+    if not step_size >= 0:
+        raise ValueError(f"step_size must be >= 0 in data units, got {step_size}")
+    z = threat.sample(x, rng) if start is None else threat.project(start, x)
+    yield z
+    for _ in range(steps):
+        z = ascend(f, z, x, threat, step_size, rng)
+        yield z
+
+
+def pgd(
+    f: PerExample,
+    x: Points,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float | None = None,
+    rng: Rng = None,
+    start: Points | None = None,
+) -> Points:
+    """The last iterate $x^{(K)}$ of `pgd_path`: what adversarial training trains on."""
+    *_, z = pgd_path(f, x, threat, steps=steps, step_size=step_size, rng=rng, start=start)
+    return z
+
+
+def fgsm(
+    f: PerExample,
+    x: Points,
+    threat: ThreatModel,
+    *,
+    step_size: float | None = None,
+    rng: Rng = None,
+    random_start: bool = False,
+) -> Points:
+    r"""One step, $\Pi_{N(x)}(x^{(0)}+\alpha\,v(\nabla f(x^{(0)})))$, with alpha = eps by default.
+
+    From x itself (Goodfellow et al. 2015), or from a uniform start (Wong et al. 2020, who take
+    alpha = 1.25 eps).
+    """
+    step_size = threat.eps if step_size is None else step_size
+    start = None if random_start else x
+    return pgd(f, x, threat, steps=1, step_size=step_size, rng=rng, start=start)
+
+
+def strongest(f: PerExample, candidates: Iterable[Points]) -> Points:
+    """Per example, the candidate with the largest f: evaluation over steps and restarts.
+
+    Chain several `pgd_path` for restarts. The clean point counts only if it is a candidate.
+    """
+    best, best_value = None, None
+    for z in candidates:
+        with torch.no_grad():
+            value = f(z)
+        if best is None:
+            best, best_value = z, value
+        better = value > best_value
+        best = torch.where(better.view(-1, *[1] * (z.ndim - 1)), z, best)
+        best_value = torch.maximum(value, best_value)
+    if best is None:
+        raise ValueError("candidates must hold at least one batch, got none")
+    return best
+
+
+@dataclass(frozen=True)
+class Attacked:
+    """What an attack on a classifier found: `z` breaks the example wherever `fooled` is True."""
+
+    z: Tensor
+    fooled: Bool[Tensor, " n"]
+
+    @property
+    def robust_accuracy(self) -> float:
+        """Share of the examples that the attack could not break."""
+        return 1 - self.fooled.double().mean().item()
+
+
+def cross_entropy(logits: Float[Tensor, "n k"], y: Labels) -> Float[Tensor, " n"]:
+    r"""$\ell(h(x),y)=-\log p_y$ in nats, per example: what PGD ascends unless told otherwise."""
+    return F.cross_entropy(logits, y, reduction="none")
+
+
+def attack_model(
+    model: nn.Module,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    *,
+    steps: int,
+    step_size: float | None = None,
+    restarts: int = 1,
+    rng: Rng = None,
+    loss: LogitLoss = cross_entropy,
+    stop_when_fooled: bool = True,
+    batch_size: int | None = None,
+) -> Attacked:
+    """Robust accuracy under PGD, Section 17.1.1: an example falls at its first wrong iterate.
+
+    The clean input and every iterate of every restart count. With `stop_when_fooled` a fallen
+    example leaves the batch: the same answer for less work, since each start is drawn for the
+    whole batch. loss: (logits, y) -> (n,). batch_size: by default 100 on a CPU (it fits the
+    cache), 1,000 elsewhere. Every z that counts is verified once more: inside N(x), and wrong.
+    Raises ValueError on inputs, labels or logits that make no sense.
+    """
+    threat.check(x)
+    if restarts < 1 or steps < 1:
+        raise ValueError(f"steps and restarts must be >= 1, got {steps} and {restarts}")
+    if len(y) != len(x):
+        raise ValueError(f"y must hold one label per example, got {len(y)} for {len(x)} examples")
+    size = batch_size or (100 if x.device.type == "cpu" else 1000)
+    step_size = 2.5 * threat.eps / steps if step_size is None else step_size
+    follow = partial(
+        _follow, model, loss=loss, steps=steps, stop=stop_when_fooled,
+        one_step=partial(ascend, threat=threat, step_size=step_size, rng=rng),
+    )  # fmt: skip
+    with attacking(model):
+        parts = zip(x.split(size), y.split(size), strict=True)
+        found = [_attack_batch(model, a, b, threat, follow, restarts, rng) for a, b in parts]
+    return Attacked(torch.cat([a.z for a in found]), torch.cat([a.fooled for a in found]))
+
+
+def _attack_batch(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    follow: Callable[..., tuple[Tensor, Tensor]],
+    restarts: int,
+    rng: Rng,
+) -> Attacked:
+    with torch.no_grad():
+        logits = model(x)
+    check_logits(logits, y)
+    z, fooled = x.clone(), logits.argmax(1) != y
+    for _ in range(restarts):
+        start = threat.sample(x, rng)
+        rows = (~fooled).nonzero().squeeze(1)
+        if len(rows):
+            z[rows], fooled[rows] = follow(x[rows], y[rows], start[rows])
+    with torch.no_grad():
+        fooled &= threat.contains(x, z) & (model(z).argmax(1) != y)
+    return Attacked(z, fooled)
+
+
+def _follow(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    z: Tensor,
+    *,
+    loss: LogitLoss,
+    steps: int,
+    stop: bool,
+    one_step: Callable[..., Tensor],
+) -> tuple[Tensor, Tensor]:
+    """One restart from z: per example the first wrong iterate, else the last; and who is wrong."""
+    end, fooled = z.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
+    rows = torch.arange(len(x), device=x.device)
+    for k in range(steps + 1):
+        logits: list[Tensor] = []  # the pass that gives the gradient also tells who is fooled
+
+        def value(v: Tensor, y: Tensor = y, logits: list[Tensor] = logits) -> Tensor:
+            logits.append(model(v))
+            return loss(logits[0], y)
+
+        ahead = one_step(value, z, x) if k < steps else z
+        wrong = (logits[0] if logits else model(z)).detach().argmax(1) != y
+        new = wrong & ~fooled[rows]
+        end[rows[new]], fooled[rows[new]] = z[new], True
+        z = ahead
+        if stop and new.any():
+            rows, x, y, z = rows[~new], x[~new], y[~new], z[~new]
+        if not len(rows):
+            break
+    still = ~fooled[rows]
+    end[rows[still]] = z[still]
+    return end, fooled

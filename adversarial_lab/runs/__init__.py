@@ -1,0 +1,9 @@
+"""Full-scale runs: `python -m adversarial_lab.runs NAME [--scale quick] [key=value ...]`.
+
+A run is a module with a frozen `Config`, its `SCALES` and `run(config, job) -> metrics`. What it
+computes is saved as one JSON record that says how it was made (`record`).
+"""
+
+from adversarial_lab.runs import pgd
+
+RUNS = {"pgd": pgd}

@@ -1,0 +1,1 @@
+"""What `make` runs: building the book, exporting its notebooks, making the embedded data."""

@@ -215,8 +215,9 @@ def _unpack(archive: Path) -> Iterator[tuple[str, bytes]]:
     bases = {Path(file).name for file in _published()}
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.isfile() and (base := Path(member.name).name) in bases:
-                yield base, tar.extractfile(member).read()
+            base, stream = Path(member.name).name, tar.extractfile(member)
+            if base in bases and stream is not None:
+                yield base, stream.read()
 
 
 def _advice(folder: str, failures: list[str]) -> str:
@@ -235,14 +236,13 @@ def _advice(folder: str, failures: list[str]) -> str:
 
 
 class Batches:
-    """Batches (x, y) of tensors in memory, in a new order each time it is iterated.
+    """Batches (x, y) of tensors in memory, in a new random order each time it is iterated.
 
     Shapes: x (n, c, h, w), y (n,); every batch is (b, c, h, w), (b,) on `device`, the last one
     shorter unless `drop_last`. The order and the augmentation are drawn from `rng` and from
-    nothing else: the same state of the generator gives the same batches. With rng None the order
-    is the given one and nothing is random (evaluation).
-    Errors: ValueError for x and y of different or zero length, a batch_size below 1, a
-    batch_size above n with drop_last (no batch at all), or an augmentation without rng.
+    nothing else: the same state of the generator gives the same batches.
+    Errors: ValueError for x and y of different or zero length, a batch_size below 1, a batch_size
+    above n with drop_last (no batch at all), or an rng that is no generator.
     """
 
     def __init__(
@@ -250,7 +250,7 @@ class Batches:
         x: Images,
         y: Labels,
         batch_size: int,
-        rng: torch.Generator | None,
+        rng: torch.Generator,
         augment: Augment | None = None,
         *,
         drop_last: bool = False,
@@ -261,8 +261,8 @@ class Batches:
         if batch_size < 1 or (drop_last and batch_size > len(x)):
             limit = f"1..{len(x)}" if drop_last else ">= 1"
             raise ValueError(f"batch_size must be {limit}, got {batch_size}")
-        if augment is not None and rng is None:
-            raise ValueError("augment needs rng, the generator it draws from; got rng=None")
+        if not isinstance(rng, torch.Generator):
+            raise ValueError(f"rng must be a torch.Generator, the source of the order, got {rng!r}")
         self.x, self.y, self.batch_size, self.rng = x, y, batch_size, rng
         self.augment, self.drop_last = augment, drop_last
         self.device = x.device if device is None else torch.device(device)
@@ -272,15 +272,10 @@ class Batches:
         return full + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        for rows in self._order().split(self.batch_size)[: len(self)]:
+        order = torch.randperm(len(self.x), generator=self.rng, device=self.rng.device)
+        for rows in order.to(self.x.device).split(self.batch_size)[: len(self)]:
             x, y = (t[rows].to(self.device, non_blocking=True) for t in (self.x, self.y))
             yield (x if self.augment is None else self.augment(x, self.rng)), y
-
-    def _order(self) -> Int[Tensor, " n"]:
-        if self.rng is None:
-            return torch.arange(len(self.x), device=self.x.device)
-        order = torch.randperm(len(self.x), generator=self.rng, device=self.rng.device)
-        return order.to(self.x.device)
 
 
 def crop_flip(

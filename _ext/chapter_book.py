@@ -2,12 +2,14 @@
 
 * Sections count 17.1, 17.2, ... and the chapter's equations keep the chapter's numbers.
 * A page runs again when the library or the recorded results under it change.
+* Docstrings may use the pages' own notation.
 * Colab and Binder open the generated notebooks.
 * `_build/numbers.json` says what every label came to be called, for tools/export_notebooks.py.
 * singlehtml and epub build as well.
 """
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -31,6 +33,7 @@ def setup(app):
     app.connect("builder-inited", number_equations)
     app.connect("builder-inited", repair_other_builders)
     app.connect("source-read", stamp_page)
+    app.connect("autodoc-process-docstring", read_docstring)
     app.connect("html-page-context", open_notebooks, priority=900)
     app.connect("build-finished", write_numbers)
     silence_thebe(app)
@@ -40,6 +43,13 @@ def setup(app):
 def stamp_page(app, docname, source):
     """See tools/page_key.py."""
     source[0] = page_key.stamped(source[0])
+
+
+def read_docstring(app, what, name, obj, options, lines):
+    """Docstrings write `code` and $formula$, as the pages do; autodoc reads reStructuredText."""
+    text = "\n".join(lines)
+    text = re.sub(r"(?<![`:])`([^`]+)`(?!`)", r"``\1``", text)
+    lines[:] = re.sub(r"\$([^$]+)\$", r":math:`\1`", text).split("\n")
 
 
 def number_sections(app, config):

@@ -56,16 +56,22 @@ def pgd_path(
     ball (`threat.sample`); it is projected first. Raises ValueError on bad input (`threat.check`).
     """
     threat.check(x)
-    if steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
-    step_size = 2.5 * threat.eps / steps if step_size is None else step_size
-    if not step_size >= 0:
-        raise ValueError(f"step_size must be >= 0 in data units, got {step_size}")
+    step_size = _step_size(threat, steps, step_size)
     z = threat.sample(x, rng) if start is None else threat.project(start, x)
     yield z
     for _ in range(steps):
         z = ascend(f, z, x, threat, step_size, rng)
         yield z
+
+
+def _step_size(threat: ThreatModel, steps: int, step_size: float | None) -> float:
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    if step_size is None:
+        return 2.5 * threat.eps / steps
+    if not step_size >= 0:
+        raise ValueError(f"step_size must be >= 0 in data units, got {step_size}")
+    return step_size
 
 
 def pgd(
@@ -156,49 +162,37 @@ def attack_model(
     """Robust accuracy under PGD, Section 17.1.1: an example falls at its first wrong iterate.
 
     The clean input and every iterate of every restart count. With `stop_when_fooled` a fallen
-    example leaves the batch: the same answer for less work, since each start is drawn for the
-    whole batch. loss: (logits, y) -> (n,). batch_size: by default 100 on a CPU (it fits the
+    example leaves the batch: the same answer for less work, since every start is drawn for all
+    examples. loss: (logits, y) -> (n,). batch_size: by default 100 on a CPU (it fits the
     cache), 1,000 elsewhere. Every z that counts is verified once more: inside N(x), and wrong.
     Raises ValueError on inputs, labels or logits that make no sense.
     """
     threat.check(x)
-    if restarts < 1 or steps < 1:
-        raise ValueError(f"steps and restarts must be >= 1, got {steps} and {restarts}")
+    if restarts < 1:
+        raise ValueError(f"restarts must be >= 1, got {restarts}")
     if len(y) != len(x):
         raise ValueError(f"y must hold one label per example, got {len(y)} for {len(x)} examples")
     size = batch_size or (100 if x.device.type == "cpu" else 1000)
-    step_size = 2.5 * threat.eps / steps if step_size is None else step_size
+    step_size = _step_size(threat, steps, step_size)
+    one_step = partial(ascend, threat=threat, step_size=step_size, rng=rng)
     follow = partial(
-        _follow, model, loss=loss, steps=steps, stop=stop_when_fooled,
-        one_step=partial(ascend, threat=threat, step_size=step_size, rng=rng),
-    )  # fmt: skip
+        _follow, model, one_step=one_step, loss=loss, steps=steps, stop=stop_when_fooled
+    )
     with attacking(model):
-        parts = zip(x.split(size), y.split(size), strict=True)
-        found = [_attack_batch(model, a, b, threat, follow, restarts, rng) for a, b in parts]
-    return Attacked(torch.cat([a.z for a in found]), torch.cat([a.fooled for a in found]))
-
-
-def _attack_batch(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    threat: ThreatModel,
-    follow: Callable[..., tuple[Tensor, Tensor]],
-    restarts: int,
-    rng: Rng,
-) -> Attacked:
-    with torch.no_grad():
-        logits = model(x)
-    check_logits(logits, y)
-    z, fooled = x.clone(), logits.argmax(1) != y
-    for _ in range(restarts):
-        start = threat.sample(x, rng)
-        rows = (~fooled).nonzero().squeeze(1)
-        if len(rows):
-            z[rows], fooled[rows] = follow(x[rows], y[rows], start[rows])
-    with torch.no_grad():
-        fooled &= threat.contains(x, z) & (model(z).argmax(1) != y)
+        logits = _logits(model, x, size)
+        check_logits(logits, y)
+        z, fooled = x.clone(), logits.argmax(1) != y
+        for _ in range(restarts):
+            start = threat.sample(x, rng)
+            for rows in (~fooled).nonzero().squeeze(1).split(size):
+                z[rows], fooled[rows] = follow(x[rows], y[rows], start[rows])
+        fooled &= threat.contains(x, z) & (_logits(model, z, size).argmax(1) != y)
     return Attacked(z, fooled)
+
+
+@torch.no_grad()
+def _logits(model: nn.Module, x: Tensor, size: int) -> Tensor:
+    return torch.cat([model(part) for part in x.split(size)])
 
 
 def _follow(

@@ -140,6 +140,11 @@ def _normal(like: Tensor, rng: Rng) -> Tensor:
     return draw.to(like.device)
 
 
+def _wide(v: Tensor) -> Tensor:
+    # sums over many coordinates in double, good to one rounding in the end (MPS has no double)
+    return v if v.device.type == "mps" else v.double()
+
+
 def _into(box: Box, z: Tensor) -> Tensor:
     return z if box is None else z.clamp(*box)
 
@@ -166,9 +171,9 @@ def _l2_length(v: Rows) -> Tensor:
 
 def _l2_project(z: Rows, x: Rows, eps: float, box: Box) -> Tensor:
     delta = z - x
-    length = _l2_length(delta)[:, None]
-    shorter = delta * (eps / length.clamp(min=torch.finfo(z.dtype).tiny))
-    return _into(box, x + torch.where(length > eps, shorter, delta))
+    length = _l2_length(_wide(delta))[:, None]
+    shrink = (eps / length.clamp(min=eps)) if eps else torch.zeros_like(length)
+    return _into(box, x + delta * shrink.to(z.dtype))
 
 
 def _l2_steepest(g: Rows, rng: Rng) -> Tensor:
@@ -197,22 +202,21 @@ def _l1_project(z: Rows, x: Rows, eps: float, box: Box) -> Tensor:
     c_i is the room to the box in the direction of d_i = z_i - x_i. The length is piecewise linear
     and falls with lambda, with kinks at |d_i| - c_i and |d_i|; sorting them finds lambda exactly.
     """
-    delta = z - x
+    delta = _wide(z) - _wide(x)
     size = delta.abs()
-    room = size if box is None else torch.where(delta > 0, box[1] - x, x - box[0]).clamp(max=size)
-    room = room.clamp(min=0)
+    room = size if box is None else torch.where(delta > 0, box[1] - x, x - box[0])
+    room = torch.minimum(room, size)
     kinks, order = torch.cat([size - room, size], 1).sort(1)
-    # d(length)/d(lambda) falls by 1 where a coordinate leaves its wall and rises where it reaches 0
+    # the slope falls by 1 where a coordinate leaves its wall and rises by 1 where it reaches 0
     turn = torch.cat([-torch.ones_like(size), torch.ones_like(size)], 1).gather(1, order)
     slope = turn.cumsum(1)
     drop = (slope[:, :-1] * kinks.diff(dim=1)).cumsum(1)
     length = room.sum(1, keepdim=True) + torch.cat([torch.zeros_like(kinks[:, :1]), drop], 1)
     last = ((length > eps).sum(1, keepdim=True) - 1).clamp(min=0)  # the kink just left of lambda
-    excess = (length.gather(1, last) - eps) / -slope.gather(1, last).clamp(max=-1)
-    shift = torch.where(
-        length[:, :1] > eps, kinks.gather(1, last) + excess, torch.zeros_like(excess)
-    )
-    return x + delta.sign() * (size - shift).clamp(min=0).clamp(max=room)
+    beyond = (length.gather(1, last) - eps).clamp(min=0) / -slope.gather(1, last).clamp(max=-1)
+    shift = torch.where(length[:, :1] > eps, kinks.gather(1, last) + beyond, 0.0)
+    shorter = delta.sign() * torch.minimum((size - shift).clamp(min=0), room)
+    return _into(box, x + shorter.to(x.dtype))
 
 
 def _l1_steepest(g: Rows, rng: Rng) -> Tensor:

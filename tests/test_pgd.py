@@ -1,0 +1,264 @@
+from functools import partial
+from itertools import chain
+
+import pytest
+import torch
+from torch import nn
+
+from adversarial_lab.pgd import attack_model, cross_entropy, fgsm, pgd, pgd_path, strongest
+from adversarial_lab.threat import GEOMETRIES, ThreatModel
+
+norms = pytest.mark.parametrize("norm", sorted(GEOMETRIES))
+
+
+def linear(w):
+    return lambda z: (z * w).flatten(1).sum(1)
+
+
+def dual(norm, w):
+    return {"linf": w.abs().sum(), "l2": w.norm(), "l1": w.abs().max()}[norm]
+
+
+@norms
+@pytest.mark.parametrize("shape", [(1, 8), (3, 4, 6), (8, 2, 5, 5)])
+@pytest.mark.claim("17.1.1", "projected steepest ascent reaches the maximum of a linear loss")
+def test_a_linear_loss_is_maximised_exactly(norm, shape, rng):
+    x, w = torch.randn(shape, generator=rng), torch.randn(shape[1:], generator=rng)
+    threat = ThreatModel(norm=norm, eps=0.3, box=None)
+    z = pgd(linear(w), x, threat, steps=100, step_size=0.1, rng=rng)
+    best = linear(w)(x) + 0.3 * dual(norm, w)
+    torch.testing.assert_close(linear(w)(z), best, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("step", "steps", "gain"), [(0.3 / 40, 40, 3 / 4), (0.01, 40, 8 / 9), (2 * 0.3 / 40, 40, 1)]
+)
+@pytest.mark.claim("17.1.1", "with step size eps/K a random start reaches 3/4 of the linear gain")
+def test_share_of_the_optimal_gain_by_step_size(step, steps, gain, rng):
+    # a coordinate starts at u ~ U(-1, 1) eps and ends at min(1, u + steps * step / eps) eps
+    threat = ThreatModel(norm="linf", eps=0.3, box=None)
+    x = torch.zeros(50, 2000)
+    z = pgd(lambda z: z.sum(1), x, threat, steps=steps, step_size=step, rng=rng)
+    assert (z.mean() / 0.3).item() == pytest.approx(gain, abs=0.004)
+
+
+@pytest.mark.parametrize(("step", "distance"), [(1, 0.495), (0.5, 0.253), (0.1, 0.05)])
+@pytest.mark.claim("17.1.1", "steps near eps bounce: the distance to the optimum is step/2")
+def test_long_steps_bounce_around_an_inner_optimum(step, distance, rng):
+    eps = 0.3
+    x = torch.zeros(1, 20_000)
+    optimum = eps * (2 * torch.rand(x.shape, generator=rng) - 1)
+    threat = ThreatModel(norm="linf", eps=eps, box=None)
+    f = lambda z: -(z - optimum).square().sum(1)  # noqa: E731
+    z = pgd(f, x, threat, steps=200, step_size=step * eps, rng=rng)
+    assert ((z - optimum).abs().mean() / eps).item() == pytest.approx(distance, rel=0.03)
+
+
+@pytest.mark.claim("17.1.1", "the sign update is specific to linf: it is not l2 ascent")
+def test_sign_steps_in_an_l2_ball_fall_short(rng):
+    w, x = torch.tensor([3.0, 0.1, 0.1, 0.1]), torch.zeros(1, 4)
+    threat = ThreatModel(norm="l2", eps=1.0, box=None)
+    z = x
+    for _ in range(200):
+        z = threat.project(z + 0.05 * w.sign(), x)
+    best = pgd(linear(w), x, threat, steps=200, step_size=0.05, rng=rng)
+    assert linear(w)(z) < 0.6 * linear(w)(best)
+
+
+def test_path_starts_in_the_ball_and_has_one_point_a_step(rng):
+    x = torch.rand(4, 3, generator=rng)
+    threat = ThreatModel(norm="linf", eps=0.2)
+    points = list(pgd_path(lambda z: z.sin().sum(1), x, threat, steps=5, rng=rng))
+    assert len(points) == 6
+    assert all(threat.contains(x, z).all() for z in points)
+    assert not any(z.requires_grad for z in points)
+
+
+def test_a_given_start_is_used_and_projected():
+    x, threat = torch.full((1, 2), 0.5), ThreatModel(norm="linf", eps=0.1)
+    first, *_ = pgd_path(lambda z: z.sum(1), x, threat, steps=1, start=torch.tensor([[0.45, 9.0]]))
+    torch.testing.assert_close(first, torch.tensor([[0.45, 0.6]]))
+
+
+@norms
+def test_examples_do_not_mix(norm, rng):
+    """Summed, not averaged: an example's path is the same alone and in a batch."""
+    x = torch.rand(6, 8, generator=rng)
+    f = lambda z: (3 * z).sin().prod(1)  # noqa: E731
+    attack = partial(pgd, f, threat=ThreatModel(norm=norm, eps=0.4), steps=7)
+    alone = torch.cat([attack(row[None], start=row[None]) for row in x])
+    torch.testing.assert_close(attack(x, start=x), alone)
+
+
+def test_fgsm_is_the_optimum_of_a_linear_loss_and_one_step_of_pgd(rng):
+    x, w = torch.randn(3, 7, generator=rng), torch.randn(7, generator=rng)
+    threat = ThreatModel(norm="linf", eps=0.2, box=None)
+    torch.testing.assert_close(fgsm(linear(w), x, threat), x + 0.2 * w.sign())
+    seeds = [torch.Generator().manual_seed(3) for _ in range(2)]
+    one = fgsm(linear(w), x, threat, step_size=0.25, rng=seeds[0], random_start=True)
+    torch.testing.assert_close(
+        one, pgd(linear(w), x, threat, steps=1, step_size=0.25, rng=seeds[1])
+    )
+
+
+def test_strongest_picks_per_example_and_never_the_clean_point():
+    f = lambda z: z[:, 0]  # noqa: E731
+    low, high = torch.tensor([[1.0], [5.0]]), torch.tensor([[4.0], [2.0]])
+    assert strongest(f, [low, high]).tolist() == [[4], [5]]
+    assert strongest(f, iter([torch.tensor([[-9.0]])])).item() == -9
+    with pytest.raises(ValueError, match="candidates must hold at least one"):
+        strongest(f, [])
+
+
+@pytest.mark.claim("17.1.1", "restarts help against local maxima, step size does not")
+def test_restarts_find_what_one_start_misses(rng):
+    # the gradient at 0.5 points left to a low hill; the high one is at 0.95
+    hill = lambda z, c, h, w: h * torch.exp(-(((z - c) / w) ** 2))  # noqa: E731
+    f = lambda z: hill(z[:, 0], 0.3, 1.0, 0.2) + hill(z[:, 0], 0.95, 3.0, 0.05)  # noqa: E731
+    x, threat = torch.full((200, 1), 0.5), ThreatModel(norm="linf", eps=0.5)
+    path = partial(pgd_path, f, x, threat, steps=30, rng=rng)
+    for size in (0.003, 0.01, 0.02):
+        assert (f(strongest(f, path(step_size=size))) > 2).float().mean() < 0.4
+    many = chain.from_iterable(path(step_size=0.01) for _ in range(20))
+    assert (f(strongest(f, many)) > 2).float().mean() > 0.95
+
+
+@pytest.fixture
+def net(rng):
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Flatten(), nn.Linear(12, 20), nn.ReLU(), nn.Linear(20, 4))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_robust_accuracy_of_a_linear_classifier_is_known(norm, rng):
+    """Two classes: x falls iff its margin is at most eps times the dual norm of w."""
+    w = torch.randn(9, generator=rng)
+    model = nn.Linear(9, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([-w / 2, w / 2]))
+        model.bias.zero_()
+    x, y = torch.randn(200, 9, generator=rng), torch.randint(2, (200,), generator=rng)
+    threat = ThreatModel(norm=norm, eps=0.2, box=None)
+    margin = (2 * y - 1) * (x @ w)
+    falls = margin <= 0.2 * dual(norm, w)
+    found = attack_model(model, x, y, threat, steps=60, step_size=0.03, rng=rng)
+    clear = (margin - 0.2 * dual(norm, w)).abs() > 5e-3
+    assert (found.fooled == falls)[clear].all() and 0.1 < falls.float().mean() < 0.9
+    assert found.robust_accuracy == 1 - found.fooled.double().mean().item()
+
+
+@pytest.mark.parametrize("restarts", [1, 3])
+def test_stopping_gives_the_same_answer(net, restarts, rng):
+    x, y = torch.rand(300, 3, 4, generator=rng), torch.randint(4, (300,), generator=rng)
+    y = torch.where(torch.rand(300, generator=rng) < 0.8, net(x).argmax(1), y)
+    threat = ThreatModel(norm="linf", eps=0.15)
+    attack = partial(attack_model, net, x, y, threat, steps=20, restarts=restarts)
+    stop, go = (
+        attack(rng=torch.Generator().manual_seed(5), stop_when_fooled=s) for s in (True, False)
+    )
+    assert torch.equal(stop.fooled, go.fooled) and 20 < stop.fooled.sum() < 280
+    torch.testing.assert_close(stop.z, go.z)
+    assert threat.contains(x, stop.z).all()
+    assert torch.equal(net(stop.z).argmax(1) != y, stop.fooled)
+
+
+def test_more_restarts_never_find_less_and_every_restart_counts(net, rng):
+    x = torch.rand(400, 3, 4, generator=rng)
+    y = net(x).argmax(1)
+    attack = partial(attack_model, net, x, y, ThreatModel(norm="l2", eps=0.2), steps=3)
+    rates = [attack(restarts=r, rng=torch.Generator().manual_seed(1)).fooled for r in (1, 2, 8)]
+    assert (rates[0] <= rates[1]).all() and (rates[1] <= rates[2]).all()
+    assert rates[0].sum() < rates[2].sum()
+
+
+def test_misclassified_examples_count_as_fallen_without_attack(net, rng):
+    x = torch.rand(10, 3, 4, generator=rng)
+    wrong = (net(x).argmax(1) + 1) % 4
+    found = attack_model(net, x, wrong, ThreatModel(norm="linf", eps=0.0), steps=1)
+    assert found.fooled.all() and torch.equal(found.z, x)
+
+
+def test_an_attack_never_hands_back_the_clean_point(net, rng):
+    x = torch.rand(50, 3, 4, generator=rng)
+    found = attack_model(
+        net, x, net(x).argmax(1), ThreatModel(norm="linf", eps=1e-3), steps=4, rng=rng
+    )
+    assert not found.fooled.all()
+    assert ((found.z != x).flatten(1).any(1) | found.fooled).all()
+
+
+def test_the_model_is_left_as_it_was(rng):
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, 2))
+    model[1].eval()
+    model[0].weight.requires_grad_(False)
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    x, y = torch.rand(8, 3, generator=rng), torch.randint(2, (8,), generator=rng)
+    attack_model(model, x, y, ThreatModel(norm="l2", eps=0.1), steps=2)
+    assert [m.training for m in model] == [True, False, True]
+    assert [p.requires_grad for p in model[0].parameters()] == [False, True]
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    assert all(p.grad is None for p in model.parameters())
+
+
+def probabilities(z):
+    return z.flatten(1)[:, :4].softmax(1)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.full((5, 3, 4), float("nan"))}, "x must be finite"),
+        ({"x": torch.full((5, 3, 4), 2.0)}, "x must lie in the box"),
+        ({"x": torch.zeros(5, 3, 4, dtype=torch.uint8)}, "x must be floating point"),
+        ({"x": torch.zeros(0, 3, 4)}, "non-empty batch"),
+        ({"y": torch.zeros(4, dtype=torch.long)}, "one label per example, got 4 for 5"),
+        ({"y": torch.full((5,), 4)}, r"labels 0\.\.3, got 4\.\.4"),
+        ({"y": torch.full((5,), -1)}, r"labels 0\.\.3, got -1"),
+        ({"y": torch.zeros(5)}, "integer labels"),
+        ({"model": nn.Flatten(0)}, r"logits of shape \(n, k\) for 5 labels, got \(60,\)"),
+        ({"steps": 0}, "steps must be >= 1, got 0"),
+        ({"restarts": 0}, "restarts must be >= 1, got 0"),
+        ({"step_size": -0.1}, "step_size must be >= 0"),
+    ],
+)
+def test_bad_input_is_refused(net, change, message, unchecked):
+    settings = {"model": net, "x": torch.full((5, 3, 4), 0.5), "y": torch.zeros(5).long()}
+    settings |= {"threat": ThreatModel(norm="linf", eps=0.1), "steps": 2, **change}
+    with pytest.raises(ValueError, match=message):
+        attack_model(**settings)
+
+
+def test_a_model_that_returns_probabilities_is_refused(rng):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 4), nn.Softmax(1))
+    x, y = torch.rand(5, 3, 4, generator=rng), torch.zeros(5, dtype=torch.long)
+    with pytest.raises(ValueError, match="must return logits, got probabilities"):
+        attack_model(model, x, y, ThreatModel(norm="linf", eps=0.1), steps=2)
+
+
+@pytest.mark.parametrize(
+    ("f", "shape"),
+    [(lambda z: z.sum(), r"\(\)"), (lambda z: z.sum(1, keepdim=True), r"\(2, 1\)")],
+)
+def test_an_objective_that_is_not_per_example_is_refused(f, shape):
+    x = torch.full((2, 3), 0.5)
+    with pytest.raises(ValueError, match=rf"one differentiable value per example.*{shape}"):
+        pgd(f, x, ThreatModel(norm="linf", eps=0.1), steps=1)
+
+
+def test_an_objective_without_gradient_is_refused():
+    x = torch.full((2, 3), 0.5)
+    with pytest.raises(ValueError, match="requires_grad=False"):
+        pgd(lambda z: z.detach().sum(1), x, ThreatModel(norm="linf", eps=0.1), steps=1)
+
+
+def test_half_precision_examples_all_keep_a_gradient(rng):
+    """A mean over 512 examples underflows in fp16; the sum does not."""
+    x = torch.rand(512, 10, generator=rng).half()
+    w = (1e-4 * torch.randn(10, generator=rng)).half()
+    z = pgd(linear(w), x, ThreatModel(norm="linf", eps=0.1, box=None), steps=1, start=x)
+    assert ((z != x).sum(1) > 5).all()
+
+
+def test_cross_entropy_is_per_example_in_nats():
+    values = cross_entropy(torch.zeros(3, 10), torch.arange(3))
+    torch.testing.assert_close(values, torch.full((3,), 10.0).log())

@@ -31,7 +31,7 @@ PALETTE: dict[str, str] = {
     "vermillion": "#D55E00",
     "green": "#009E73",
     "purple": "#CC79A7",
-    "grey": "#6E6E6E",
+    "grey": "#555555",
 }
 
 STYLE: Any = {
@@ -54,7 +54,7 @@ class _Figure(Figure):
     """A figure that displays itself at the end of a cell, with or without an inline backend."""
 
     def _repr_png_(self) -> bytes:
-        return to_png(self)
+        return to_png(self, dpi=PIXELS_PER_INCH)
 
 
 def figure(

@@ -50,11 +50,12 @@ def fragment(frames: Frames, sliders: Sequence[Slider], alt: str, play: str | No
     """The ``<figure>`` element, script and styles included."""
     sentence = frames.sentences[frames.start]
     meta = metadata(frames, sliders, alt)
+    width = max(len(slider.texts[i]) for slider in sliders for i in slider.grid)
     parts = (
         f'<figure class="advx" role="group" aria-label="{html.escape(alt)}">',
         f"<style>{static_text('figure.css')}\n{static_text('explore.css')}</style>",
         frames.first.img(f"{alt} {sentence}"),
-        *(slider_row(slider) for slider in sliders),
+        *(slider_row(slider, width) for slider in sliders),
         play_button(sliders, play) if play else "",
         f'<p class="advx-say" aria-live="polite">{html.escape(sentence)}</p>',
         "<noscript><p>The sliders need JavaScript; "
@@ -67,8 +68,11 @@ def fragment(frames: Frames, sliders: Sequence[Slider], alt: str, play: str | No
     return "\n".join(part for part in parts if part)
 
 
-def slider_row(slider: Slider) -> str:
-    """A native range input over the grid, disabled until the frames are there."""
+def slider_row(slider: Slider, width: int) -> str:
+    """A native range input over the grid, disabled until the frames are there.
+
+    The value beside it keeps room for `width` characters, so that the sliders line up.
+    """
     texts = [slider.texts[i] for i in slider.grid]
     start = slider.grid_start
     return (
@@ -76,7 +80,7 @@ def slider_row(slider: Slider) -> str:
         f'<input type="range" name="{html.escape(slider.name)}" min="0" max="{len(texts) - 1}" '
         f'step="1" value="{start}" aria-valuetext="{html.escape(texts[start])}" '
         'autocomplete="off" disabled>'
-        f'<output aria-live="off" style="min-width:{max(map(len, texts))}ch">'
+        f'<output aria-live="off" style="min-width:{width}ch">'
         f"{html.escape(texts[start])}</output></label>"
     )
 

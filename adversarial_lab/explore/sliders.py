@@ -117,7 +117,8 @@ def grid_of(name: str, values: tuple[Any, ...], start: int, coarse: Any) -> tupl
     if coarse is None:
         return tuple(range(len(values)))
     if isinstance(coarse, int) and coarse >= 1:
-        chosen = {round(i * last / max(coarse - 1, 1)) for i in range(min(coarse, last + 1))}
+        count = min(coarse, len(values))
+        chosen = {round(i * last / max(count - 1, 1)) for i in range(count)}
     elif isinstance(coarse, list | tuple) and coarse:
         chosen = {position(name, values, value) for value in coarse}
     else:

@@ -224,8 +224,8 @@ def _advice(folder: str, failures: list[str]) -> str:
     files = [f"  {file}" for file in _published() if file.startswith(f"{folder}/")]
     return "\n".join(
         [
-            f"{folder}: not on this machine, and no download gave the published files; "
-            "nothing was kept.",
+            f"{folder}: not on this machine, and no download gave the published files; of what "
+            "came instead, nothing was kept.",
             *failures,
             f"Either set the variable {VARIABLE} (now {os.environ.get(VARIABLE)!r}) to a folder "
             "that holds these files, unpacked or as .gz:",

@@ -284,24 +284,45 @@ def test_one_archive_gives_all_of_cifar(home, tmp_path):
 def test_the_readers_folder_comes_before_the_cache_and_the_network(
     home, files, monkeypatch, tmp_path
 ):
-    lay_down(tmp_path / "own", {f: c for f, c in files.items() if f.startswith("mnist")})
+    mnist = {f: c for f, c in files.items() if f.startswith("mnist")}
+    lay_down(tmp_path / "own", mnist)
+    lay_down(tmp_path / "cache", {f: b"not this" for f in mnist})
     monkeypatch.setenv(data.VARIABLE, str(tmp_path / "own"))
-    load("mnist", "test")
-    assert home.asked == [] and kept(tmp_path) == []
+    assert len(load("mnist", "test").x) == 4
+    assert home.asked == []
     load("fashion-mnist", "test")  # which the reader's folder lacks
     assert len(home.asked) == 2
 
 
+def flipped(body):
+    return body[:40] + bytes([body[40] ^ 0xFF]) + body[41:]
+
+
 @pytest.mark.parametrize(
-    "body",
-    [gzip.compress(b"\0" * 20), b"<html>please log in</html>", b"", None],
-    ids=["other", "login page", "empty", "404"],
+    "change",
+    [
+        lambda body: gzip.compress(b"\0" * 20),
+        lambda body: b"<html>please log in</html>",
+        lambda body: b"",
+        lambda body: body[: len(body) // 2],
+        flipped,
+        lambda body: None,  # 404
+    ],
+    ids=["other", "login page", "empty", "cut", "flipped", "404"],
 )
-def test_a_wrong_download_is_refused_and_nothing_is_kept(home, tmp_path, body):
-    home.serve["/mnist/t10k-images-idx3-ubyte.gz"] = body
-    with pytest.raises(FileNotFoundError, match="nothing was kept"):
-        load("mnist", "test")
-    assert kept(tmp_path) == []
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [("mnist", "/mnist/t10k-images-idx3-ubyte.gz"), ("cifar-10", "/cifar-10-binary.tar.gz")],
+)
+def test_a_wrong_download_is_refused_and_nothing_wrong_is_kept(
+    home, files, tmp_path, name, path, change
+):
+    home.serve[path] = change(home.serve[path])
+    with pytest.raises(FileNotFoundError, match="of what came instead, nothing was kept"):
+        load(name, "test")
+    for file in kept(tmp_path):  # members of an archive cut later on may be whole
+        assert (tmp_path / "cache" / file).read_bytes() == files[file]
+    assert not any("images" in file or "test_batch" in file for file in kept(tmp_path))
 
 
 @pytest.mark.parametrize("name", ["mnist", "cifar-10"])
@@ -338,6 +359,17 @@ def test_ctrl_c_while_downloading_leaves_nothing(home, monkeypatch, tmp_path):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(pooch.HTTPDownloader, "__call__", half)
+    with pytest.raises(KeyboardInterrupt):
+        load("mnist", "test")
+    assert kept(tmp_path) == []
+
+
+def test_a_file_appears_in_the_cache_in_one_step(home, monkeypatch, tmp_path):
+    def ctrl_c(source, target):
+        assert Path(source).read_bytes() and not Path(target).exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", ctrl_c)
     with pytest.raises(KeyboardInterrupt):
         load("mnist", "test")
     assert kept(tmp_path) == []

@@ -294,10 +294,6 @@ def test_the_readers_folder_comes_before_the_cache_and_the_network(
     assert len(home.asked) == 2
 
 
-def flipped(body):
-    return body[:40] + bytes([body[40] ^ 0xFF]) + body[41:]
-
-
 @pytest.mark.parametrize(
     "change",
     [
@@ -305,10 +301,11 @@ def flipped(body):
         lambda body: b"<html>please log in</html>",
         lambda body: b"",
         lambda body: body[: len(body) // 2],
-        flipped,
+        lambda body: body[:40] + bytes([body[40] ^ 0xFF]) + body[41:],
+        lambda body: body[:10] + b"\xff" + body[11:],  # no such kind of block
         lambda body: None,  # 404
     ],
-    ids=["other", "login page", "empty", "cut", "flipped", "404"],
+    ids=["other", "login page", "empty", "cut", "flipped", "damaged", "404"],
 )
 @pytest.mark.parametrize(
     ("name", "path"),

@@ -5,7 +5,7 @@
 * Docstrings may use the pages' own notation.
 * Colab and Binder open the generated notebooks.
 * `_build/numbers.json` says what every label came to be called, for tools/export_notebooks.py.
-* singlehtml and epub build as well.
+* A screen reader finds the list in the bibliography; singlehtml and epub build as well.
 """
 
 import json
@@ -35,6 +35,7 @@ def setup(app):
     app.connect("source-read", stamp_page)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("html-page-context", open_notebooks, priority=900)
+    app.connect("html-page-context", name_roles)
     app.connect("build-finished", write_numbers)
     silence_thebe(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -101,6 +102,12 @@ def open_notebooks(app, pagename, templatename, context, doctree):
     for button in buttons:
         if any(host in button.get("url", "") for host in hosts):
             button["url"] = button["url"].replace(f"{pagename}.md", f"notebooks/{stem}.ipynb")
+
+
+def name_roles(app, pagename, templatename, context, doctree):
+    """An entry of a bibliography is a list item to a screen reader; docutils' role is retired."""
+    if "body" in context:
+        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
 
 
 def write_numbers(app, exception):

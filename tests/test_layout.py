@@ -1,0 +1,81 @@
+"""Names match: a section's page, module, exercises and test share one stem, and nothing strays."""
+
+import re
+import tomllib
+
+import pytest
+import yaml
+
+import adversarial_lab
+from tools.book import ROOT, config, is_executed, pages
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+PAGES = [(ROOT / page).with_suffix(".md") for page in pages()]
+
+
+def sections():
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
+    numbered = [part for part in toc["parts"] if part["numbered"]]
+    return [c["file"].removeprefix("book/") for part in numbered for c in part["chapters"]]
+
+
+def modules():
+    entries = (ROOT / "adversarial_lab").iterdir()
+    return {p.stem for p in entries if p.suffix == ".py" or (p / "__init__.py").is_file()}
+
+
+def test_the_table_of_contents_lists_every_page():
+    assert sorted(PAGES) == sorted((ROOT / "book").glob("*.md"))
+
+
+@pytest.mark.parametrize("stem", sections())
+def test_a_section_has_its_module_page_and_test(stem):
+    assert stem in modules()
+    assert (ROOT / f"book/{stem}.md").is_file()
+    assert (ROOT / f"tests/test_{stem}.py").is_file()
+
+
+def test_an_exercise_belongs_to_a_section():
+    assert {path.stem for path in (ROOT / "exercises").glob("*.md")} <= set(sections())
+
+
+@pytest.mark.parametrize("stem", sorted(modules() - {"__init__"}))
+def test_a_module_has_its_test(stem):
+    assert (ROOT / f"tests/test_{stem}.py").is_file()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_a_page_runs_its_cells_and_has_a_section(page):
+    text = page.read_text(encoding="utf-8")
+    assert is_executed(text) == ("{code-cell}" in text), "cells need the front matter, and it them"
+    prose = re.sub(r"^(`{3,}).*?^\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert len(re.findall("^# ", prose, re.MULTILINE)) == 1
+    assert re.search("^## ", prose, re.MULTILINE), "the theme's script fails on a page without one"
+
+
+def test_the_addresses_and_versions_agree():
+    source, site = config()["repository"]["url"], config()["html"]["baseurl"]
+    assert PROJECT["urls"]["Source"] == CITATION["repository-code"] == source
+    assert PROJECT["urls"]["Homepage"] == CITATION["url"] == site
+    assert config()["sphinx"]["config"]["ogp_site_url"] == site
+    assert CITATION["version"] == adversarial_lab.__version__
+
+
+def test_the_library_sets_no_upper_bounds():
+    requirements = PROJECT["dependencies"] + sum(PROJECT["optional-dependencies"].values(), [])
+    bounded = [r for r in requirements if re.search("[<~]|==", r)]
+    assert bounded == ["jupyter-book>=1.0.4,<2"]  # Jupyter Book 2 is another program
+
+
+def test_what_make_installs_is_exact_and_covers_the_library():
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
+    names = {pin.partition("==")[0] for pin in pins}
+    assert {re.match(r"[\w-]+", r)[0] for r in PROJECT["dependencies"]} <= names
+
+
+def test_the_readme_opens_with_the_two_commands():
+    commands = re.findall("^    (make [a-z]+)", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert commands[:2] == ["make book", "make test"]

@@ -1,0 +1,74 @@
+"""The generated notebooks: plain, up to date, and running where only the package is installed."""
+
+import re
+import subprocess
+
+import distribution
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+from tools import build_book
+from tools.book import ROOT, code_pages
+from tools.export_notebooks import NOTEBOOKS, exported
+
+STEMS = [page.stem for page in code_pages()]
+RAW = re.compile(
+    r"^ *(`{3,}|:{3,})\{|\{[a-z][\w:-]*\}`|^:{3,}|^\([\w-]+\)=|\]\([\w/-]+\.md|^---$", re.MULTILINE
+)
+
+
+def read(stem):
+    return nbformat.read(NOTEBOOKS / f"{stem}.ipynb", as_version=4)
+
+
+@pytest.fixture(scope="module")
+def environment(tmp_path_factory):
+    _, wheel = distribution.build(tmp_path_factory.mktemp("dist"))
+    return distribution.install(wheel, tmp_path_factory.mktemp("site"))
+
+
+def test_every_page_with_code_has_its_notebook_and_no_other_page_does():
+    assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == sorted(STEMS)
+
+
+def test_the_notebooks_are_what_the_pages_give():
+    assert build_book.is_current(), "the built book is older than its sources: run `make book`"
+    assert {path: path.read_text(encoding="utf-8") for path in exported()} == exported()
+
+
+def test_the_notebooks_are_committed_with_their_pages():
+    def changed(*paths):
+        command = ["git", "status", "--porcelain", "--", *paths]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+
+    at_work = changed("book", "tools", "_config.yml", "_toc.yml", "_ext")
+    assert at_work or not changed("notebooks"), "commit notebooks/ as `make book` wrote them"
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_notebook_has_no_raw_markup(stem):
+    notebook = read(stem)
+    nbformat.validate(notebook)
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            prose = re.sub(r"^(`{3,})[^{\n]*\n.*?^\1$", "", cell.source, flags=re.M | re.S)
+            assert not RAW.search(prose), cell.source
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_notebook_opens_with_the_installation_from_the_configured_address(stem):
+    first = read(stem).cells[0].source
+    assert 'find_spec("adversarial_lab") is None' in first
+    assert "git+https://github.com/" in first
+
+
+@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.filterwarnings("default")
+def test_a_notebook_runs_outside_the_checkout(stem, environment, tmp_path):
+    client = NotebookClient(
+        read(stem), timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    )
+    client.execute(env=environment)
+    streams = [out for cell in client.nb.cells for out in cell.get("outputs", [])]
+    assert not any("pip install" in out.get("text", "") for out in streams)

@@ -22,12 +22,14 @@ OPTIONS = [
 ]
 
 
+@pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item, call):
     """Under ADVERSARIAL_LAB_REQUIRE_BROWSER=1 no test here may be skipped."""
-    if REQUIRED and call.excinfo is not None and call.excinfo.errisinstance(pytest.skip.Exception):
-        call.excinfo = pytest.ExceptionInfo.from_exception(
-            AssertionError(f"ADVERSARIAL_LAB_REQUIRE_BROWSER=1, yet skipped: {call.excinfo.value}")
-        )
+    report = yield
+    if REQUIRED and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"ADVERSARIAL_LAB_REQUIRE_BROWSER=1, but skipped: {report.longrepr}"
+    return report
 
 
 @pytest.fixture(scope="session")

@@ -134,7 +134,8 @@ def _uniform(like: Tensor, rng: Rng, shape: tuple[int, ...] | None = None) -> Te
     return draw.to(like.device)
 
 
-def _normal(like: Tensor, rng: Rng) -> Tensor:
+def normal_like(like: Tensor, rng: Rng) -> Tensor:
+    """Standard normal noise of the shape, dtype and device of `like`."""
     device = like.device if rng is None else rng.device
     draw = torch.randn(like.shape, generator=rng, dtype=like.dtype, device=device)
     return draw.to(like.device)
@@ -180,14 +181,14 @@ def _l2_steepest(g: Rows, rng: Rng) -> Tensor:
     largest = g.abs().amax(1, keepdim=True)
     dead = largest == 0
     if dead.any():
-        g = torch.where(dead, _normal(g, rng), g)
+        g = torch.where(dead, normal_like(g, rng), g)
         largest = g.abs().amax(1, keepdim=True)
     g = g / largest  # else the squares of a 1e-30 gradient underflow to 0
     return g / _l2_length(g)[:, None]
 
 
 def _l2_sample(like: Rows, rng: Rng) -> Tensor:
-    direction = _l2_steepest(_normal(like, rng), rng)
+    direction = _l2_steepest(normal_like(like, rng), rng)
     radius = _uniform(like, rng, (len(like), 1)) ** (1 / like.shape[1])
     return direction * radius
 

@@ -72,14 +72,16 @@ def run_pages() -> None:
     cache = get_cache(CACHE)
     todo = {p: nb for p, nb in _notebooks().items() if not _cached(cache, nb)}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        results = pool.map(_execute, todo, todo.values())
-        for path, notebook, result in zip(todo, todo.values(), results, strict=True):
-            if result.err is not None:
-                sys.exit(f"{path.relative_to(ROOT)} failed:\n{result.exc_string}")
+        results = dict(zip(todo, pool.map(_execute, todo, todo.values()), strict=True))
+    for path, result in results.items():
+        if result.err is None:
             data = {"execution_seconds": result.time}
-            cache.cache_notebook_bundle(
-                CacheBundleIn(notebook, str(path), data=data), check_validity=False, overwrite=True
-            )
+            bundle = CacheBundleIn(todo[path], str(path), data=data)
+            cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
+    if failed := {path: result for path, result in results.items() if result.err}:
+        sys.exit(
+            "\n".join(f"{p.relative_to(ROOT)} failed:\n{failed[p].exc_string}" for p in failed)
+        )
 
 
 def _notebooks():

@@ -70,13 +70,36 @@ def preact_resnet18(
     """
     if width < 1 or classes < 2:
         raise ValueError(f"need width >= 1 and classes >= 2, got {width} and {classes}")
-    layers: list[nn.Module] = [normalize or cifar10_normalize()]
-    layers.append(nn.Conv2d(3, width, 3, padding=1, bias=False))
-    before = width
-    for stage, stride in enumerate((1, 2, 2, 2)):
-        after = width * 2**stage
-        layers += [PreActBlock(before, after, stride), PreActBlock(after, after, 1)]
-        before = after
+    widths = [width, 2 * width, 4 * width, 8 * width]
+    return _preact(normalize or cifar10_normalize(), width, widths, 2, classes)
+
+
+def wide_resnet(
+    depth: int = 34, width: int = 10, classes: int = 10, normalize: nn.Module | None = None
+) -> nn.Sequential:
+    """WRN-depth-width for (n, 3, 32, 32): 46.16M parameters for WRN-34-10.
+
+    normalize: the first layer, by default none, as in the networks of Madry et al. and TRADES.
+    Source: Zagoruyko and Komodakis 2016.
+    """
+    if depth < 10 or (depth - 4) % 6 or width < 1 or classes < 2:
+        raise ValueError(
+            f"need depth 10, 16, 22, ..., width >= 1, classes >= 2; got {depth}, {width}, {classes}"
+        )
+    widths = [16 * width, 32 * width, 64 * width]
+    return _preact(normalize or nn.Identity(), 16, widths, (depth - 4) // 6, classes)
+
+
+def _preact(
+    first: nn.Module, before: int, widths: list[int], blocks: int, classes: int
+) -> nn.Sequential:
+    """A 3x3 convolution to `before` channels, stages of blocks, pooling, one dense layer."""
+    layers: list[nn.Module] = [first, nn.Conv2d(3, before, 3, padding=1, bias=False)]
+    for stage, after in enumerate(widths):
+        for block in range(blocks):
+            stride = 2 if stage and not block else 1
+            layers.append(PreActBlock(before, after, stride))
+            before = after
     head = [nn.BatchNorm2d(before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, *head, nn.Linear(before, classes))
 

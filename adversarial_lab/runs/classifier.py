@@ -1,0 +1,123 @@
+"""What the runs that train a classifier share: network, augmentation, recipe, training, scores.
+
+A new data set, network or recipe is a new row of a table.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from adversarial_lab import data, nets
+from adversarial_lab.runs.record import Job, Metric, accuracy
+from adversarial_lab.training import Objective, fit, one_cycle, piecewise, weight_average
+
+Ramp = Callable[[float], dict]
+Recipe = Callable[[nn.Module, "Training", int], tuple[Optimizer, LRScheduler]]
+
+
+class Training(Protocol):
+    """The fields of a run's configuration that training reads."""
+
+    @property
+    def dataset(self) -> str: ...
+    @property
+    def epochs(self) -> int: ...
+    @property
+    def batch_size(self) -> int: ...
+    @property
+    def peak(self) -> float: ...  # the highest learning rate
+    @property
+    def average(self) -> float: ...  # decay of the weight average that is kept; 0: none
+    @property
+    def seed(self) -> int: ...
+
+
+def adam_one_cycle(model: nn.Module, config: Training, per_epoch: int):
+    """Adam, the learning rate up to `peak` and down again."""
+    optimizer = torch.optim.Adam(model.parameters())
+    return optimizer, one_cycle(optimizer, peak=config.peak, steps=config.epochs * per_epoch)
+
+
+def sgd_steps(model: nn.Module, config: Training, per_epoch: int):
+    """SGD of Zhang et al. 2019: momentum 0.9, weight decay 2e-4, x 0.1 from epochs 75, 90, 100."""
+    optimizer = torch.optim.SGD(model.parameters(), lr=config.peak, momentum=0.9, weight_decay=2e-4)
+    milestones = [(epoch - 1) * per_epoch for epoch in (75, 90, 100)]
+    return optimizer, piecewise(optimizer, milestones=milestones)
+
+
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "mnist-cnn": nets.mnist_cnn,
+    "preact-resnet18": nets.preact_resnet18,
+    "wrn-34-10": nets.wide_resnet,
+}
+USUAL_NETWORK = {
+    "mnist": "mnist-cnn",
+    "fashion-mnist": "mnist-cnn",
+    "mnist-mini": "mnist-cnn",
+    "cifar-10": "preact-resnet18",
+    "cifar-10-mini": "preact-resnet18",
+}
+AUGMENT: dict[str, data.Augment] = {"cifar-10": data.crop_flip, "cifar-10-mini": data.crop_flip}
+RECIPES: dict[str, Recipe] = {"adam": adam_one_cycle, "sgd": sgd_steps}
+
+
+def known(argument: str, value: str, table: dict[str, Any]) -> str:
+    """The value, if the table has it; ValueError lists the choices otherwise."""
+    if value not in table:
+        raise ValueError(f"{argument} must be one of {sorted(table)}, got {value!r}")
+    return value
+
+
+def train_network(
+    config: Training,
+    x: Tensor,
+    y: Tensor,
+    make: Callable[[torch.Generator], tuple[Objective, Ramp]],
+    *,
+    device: torch.device,
+    job: Job | None = None,
+    network: str | None = None,
+    recipe: str = "adam",
+) -> tuple[nn.Module, list[dict]]:
+    """The network of the configuration, trained; and its row per epoch.
+
+    make: the run's generator -> objective and ramp. network: by default `USUAL_NETWORK`.
+    """
+    torch.manual_seed(config.seed)
+    rng = torch.Generator().manual_seed(config.seed)
+    name = network or USUAL_NETWORK[known("dataset", config.dataset, USUAL_NETWORK)]
+    model = NETWORKS[known("network", name, NETWORKS)]().to(device)
+    average = weight_average(model, config.average)
+    augment = AUGMENT.get(config.dataset)
+    loader = data.Batches(x, y, config.batch_size, rng, augment, device=device)
+    optimizer, schedule = RECIPES[known("recipe", recipe, RECIPES)](model, config, len(loader))
+    objective, ramp = make(rng)
+    history = fit(
+        model,
+        loader,
+        objective,
+        epochs=config.epochs,
+        optimizer=optimizer,
+        schedule=schedule,
+        average=average,
+        ramp=ramp,
+        rng=rng,
+        checkpoint=job.path(".checkpoint.safetensors") if job else None,
+        progress=job is not None and job.progress,
+    )
+    return average.module.eval(), history
+
+
+def right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
+    """True where the network is right."""
+    with torch.no_grad():
+        return torch.cat([model(part).argmax(1) for part in x.split(1000)]) == y
+
+
+def share(hits: Tensor) -> Metric:
+    """The share of True, with its interval."""
+    return accuracy(int(hits.sum()), len(hits))

@@ -1,0 +1,196 @@
+"""PGD-40 in linf on MNIST test images: this library, two hand-written loops and three libraries.
+
+Same network, images, radius, step, number of steps, uniform random start and batch size for all,
+each by its leanest public call. Adversarial images are judged here: one outside the ball or the box
+is an error, and robust accuracy is what the network gets right on them.
+"""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from adversarial_lab import data, nets
+from adversarial_lab.pgd import attack_model, pgd
+from adversarial_lab.threat import ThreatModel
+from adversarial_lab.training import attacking
+from benchmarks import harness
+
+USUAL, LEAN = "loop: .backward()", "loop: autograd.grad"
+OURS, WHOLE, STOP = "pgd", "attack_model, every step", "attack_model"
+PEERS = ("foolbox", "torchattacks", "adversarial-robustness-toolbox")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """The attack, in data units, and how it is measured."""
+
+    images: int = 1000
+    eps: float = 0.3
+    steps: int = 40
+    step_size: float = 0.01
+    batch_size: int = 100
+    rounds: int = 7
+    threads: int = 1
+
+
+# --- the hand-written loops: what one types without a library -------------------------------------
+
+
+def usual_loop(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
+    delta = torch.empty_like(x).uniform_(-s.eps, s.eps)
+    delta = (x + delta).clamp(0, 1).sub(x).requires_grad_()
+    for _ in range(s.steps):
+        loss = F.cross_entropy(model(x + delta), y)
+        model.zero_grad()
+        loss.backward()
+        grad = delta.grad.detach()
+        step = (delta.detach() + s.step_size * grad.sign()).clamp(-s.eps, s.eps)
+        delta = (x + step).clamp(0, 1).sub(x).requires_grad_()
+    return (x + delta).detach()
+
+
+def lean_loop(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
+    z = (x + torch.empty_like(x).uniform_(-s.eps, s.eps)).clamp(0, 1)
+    for _ in range(s.steps):
+        z.requires_grad_()
+        (grad,) = torch.autograd.grad(F.cross_entropy(model(z), y), z)
+        z = z.detach() + s.step_size * grad.sign()
+        z = torch.clamp(z, x - s.eps, x + s.eps).clamp(0, 1)
+    return z
+
+
+# --- the contenders: each maker imports, prepares, and returns seed -> adversarial images ---------
+
+Batchwise = Callable[[Tensor, Tensor], Tensor]
+
+
+def in_batches(attack: Batchwise, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
+    def contender(seed: int) -> Tensor:
+        torch.manual_seed(seed)
+        parts = zip(x.split(s.batch_size), y.split(s.batch_size), strict=True)
+        return torch.cat([attack(a, b) for a, b in parts])
+
+    return contender
+
+
+def by_hand(
+    loop: Callable[..., Tensor], model: nn.Module, x: Tensor, y: Tensor, s: Setting
+) -> harness.Contender:
+    return in_batches(lambda a, b: loop(model, a, b, s), x, y, s)
+
+
+def ours(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
+    threat = ThreatModel(norm="linf", eps=s.eps)
+
+    def attack(a: Tensor, b: Tensor) -> Tensor:
+        with attacking(model):
+            f = lambda z: F.cross_entropy(model(z), b, reduction="none")  # noqa: E731
+            return pgd(f, a, threat, steps=s.steps, step_size=s.step_size)
+
+    return in_batches(attack, x, y, s)
+
+
+def ours_evaluation(
+    stop: bool, model: nn.Module, x: Tensor, y: Tensor, s: Setting
+) -> harness.Contender:
+    attack = partial(
+        attack_model, model, x, y, ThreatModel(norm="linf", eps=s.eps),
+        steps=s.steps, step_size=s.step_size, batch_size=s.batch_size, stop_when_fooled=stop,
+    )  # fmt: skip
+
+    def contender(seed: int) -> Tensor:
+        return attack(rng=torch.Generator().manual_seed(seed)).z
+
+    return contender
+
+
+def foolbox(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
+    import foolbox as fb
+
+    bounded = fb.PyTorchModel(model, bounds=(0, 1), device="cpu")
+    attack = fb.attacks.LinfPGD(abs_stepsize=s.step_size, steps=s.steps, random_start=True)
+    return in_batches(lambda a, b: attack.run(bounded, a, b, epsilon=s.eps), x, y, s)
+
+
+def torchattacks(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
+    import torchattacks as ta
+
+    return in_batches(ta.PGD(model, s.eps, s.step_size, s.steps, random_start=True), x, y, s)
+
+
+def art(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
+    from art.attacks.evasion import ProjectedGradientDescentPyTorch
+    from art.estimators.classification import PyTorchClassifier
+
+    shape, images, labels = tuple(x.shape[1:]), x.numpy(), y.numpy()
+    loss = nn.CrossEntropyLoss()
+    classifier = PyTorchClassifier(model, loss, shape, 10, clip_values=(0, 1), device_type="cpu")
+    attack = ProjectedGradientDescentPyTorch(
+        classifier, norm=np.inf, eps=s.eps, eps_step=s.step_size, max_iter=s.steps,
+        num_random_init=1, batch_size=s.batch_size, verbose=False,
+    )  # fmt: skip
+
+    def contender(seed: int) -> Tensor:
+        np.random.seed(seed)  # noqa: NPY002 (ART draws from the global generator)
+        return torch.from_numpy(attack.generate(images, labels))
+
+    return contender
+
+
+MAKERS: dict[str, Callable[..., harness.Contender]] = {
+    LEAN: partial(by_hand, lean_loop),
+    USUAL: partial(by_hand, usual_loop),
+    OURS: ours,
+    WHOLE: partial(ours_evaluation, False),
+    STOP: partial(ours_evaluation, True),
+    "torchattacks": torchattacks,
+    "foolbox": foolbox,
+    "adversarial-robustness-toolbox": art,
+}
+
+# What the project promises, as multiples of the lean loop.
+LIMITS = {
+    "mnist-pgd": {OURS: 1.05, STOP: 0.55},
+    "mnist-standard": {OURS: 1.05, STOP: 0.3},
+}
+
+
+def judge(model: nn.Module, x: Tensor, y: Tensor, s: Setting, z: Tensor) -> float:
+    """Share of the images that stay right; an error if an adversarial image is not allowed."""
+    far = (z - x).abs().max().item()
+    if far > s.eps + 1e-5 or z.min() < 0 or z.max() > 1:
+        raise AssertionError(f"not in the threat model: distance {far}, range {z.aminmax()}")
+    with torch.no_grad():
+        return (model(z).argmax(1) == y).double().mean().item()
+
+
+def measure(network: str, s: Setting) -> list[harness.Row]:
+    """All contenders on one shipped network."""
+    model = nets.shipped(network)
+    x, y = data.load("mnist-mini", "test", s.images)  # the first images of the full test set
+    makers = {name: partial(make, model, x, y, s) for name, make in MAKERS.items()}
+    return harness.race(makers, partial(judge, model, x, y, s), s.rounds, (LEAN, USUAL))
+
+
+def report(network: str, rows: list[harness.Row], s: Setting) -> str:
+    """The table of one network, with the promise beside each contender that has one."""
+    ratios = {row.name: row.ratios.get(LEAN, float("nan")) for row in rows}
+    limits = {
+        name: f"<= {limit}: {'kept' if ratios[name] <= limit else 'MISSED'}"
+        for name, limit in LIMITS[network].items()
+    }
+    title = (
+        f"{network}: PGD-{s.steps}, linf eps {s.eps}, step {s.step_size}, {s.images} MNIST test "
+        f"images, batches of {s.batch_size}, {s.threads} thread(s), {s.rounds} rounds"
+    )
+    return harness.table(title, rows, (LEAN, USUAL), limits)
+
+
+def facts(s: Setting) -> dict[str, dict]:
+    names = ("torch", "numpy", "adversarial-lab-companion", *PEERS)
+    return {"setting": asdict(s), "versions": harness.versions(*names)}

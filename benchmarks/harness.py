@@ -1,0 +1,127 @@
+"""Times contenders side by side: interleaved rounds, medians, every answer judged the same way.
+
+A ratio compares two contenders of the same round and is the median over the rounds, so a machine
+that is busy for a while slows both. With one thread the clock is the CPU time of this process,
+which other processes hardly change; with more it is the wall clock.
+"""
+
+import gc
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from importlib import metadata
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+Contender = Callable[[int], torch.Tensor]  # seed -> adversarial images, one per image
+Judge = Callable[[torch.Tensor], float]  # adversarial images -> robust accuracy
+
+
+@dataclass
+class Row:
+    """One contender: seconds of every round, or why it did not take part."""
+
+    name: str
+    absent: str | None = None
+    seconds: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    ratios: dict[str, float] = field(default_factory=dict)  # to each baseline
+
+
+def race(
+    makers: Mapping[str, Callable[[], Contender]],
+    judge: Judge,
+    rounds: int,
+    baselines: Sequence[str],
+) -> list[Row]:
+    """Every contender once per round, after one round that does not count.
+
+    makers: name -> function that imports and prepares; an ImportError there makes an absent row.
+    The order is turned by one each round, and all have the round's number as seed.
+    """
+    ready = {name: _prepared(make) for name, make in makers.items()}
+    rows = [Row(name, absent=attack if isinstance(attack, str) else None)
+            for name, attack in ready.items()]  # fmt: skip
+    here = [row for row in rows if row.absent is None]
+    for k in range(-1, rounds):
+        turn = k % len(here)
+        for row in here[turn:] + here[:turn]:
+            _once(row, ready[row.name], judge, seed=k + 1, counts=k >= 0)
+    seconds = {row.name: row.seconds for row in here}
+    for row in here:
+        for base in baselines:
+            pairs = zip(row.seconds, seconds[base], strict=True)
+            row.ratios[base] = median(a / b for a, b in pairs)
+    return rows
+
+
+def _prepared(make: Callable[[], Contender]) -> Contender | str:
+    """The contender, or why it cannot take part."""
+    try:
+        return make()
+    except ImportError as error:
+        return str(error)
+
+
+def _once(row: Row, attack: Any, judge: Judge, *, seed: int, counts: bool) -> None:
+    gc.collect()
+    cpu, wall = time.process_time(), time.perf_counter()
+    z = attack(seed)
+    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    accuracy = judge(z)
+    if counts:
+        row.seconds.append(cpu if torch.get_num_threads() == 1 else wall)
+        row.wall.append(wall)
+        row.accuracy.append(accuracy)
+
+
+def table(title: str, rows: list[Row], baselines: Sequence[str], limits: dict[str, str]) -> str:
+    """The rows as text: median seconds, ratio to each baseline, robust accuracy, limit if any."""
+    heads = [f"x {base}" for base in baselines]
+    lines = [title, "", " ".join([f"{'':34}", f"{'seconds':>8}", *(f"{h:>16}" for h in heads),
+                                  f"{'robust %':>9}", "  limit"])]  # fmt: skip
+    for row in rows:
+        if row.absent:
+            lines.append(f"{row.name:34} not run: {row.absent}")
+            continue
+        ratios = [f"{row.ratios[base]:16.2f}" for base in baselines]
+        accuracy = 100 * sum(row.accuracy) / len(row.accuracy)
+        cells = [f"{row.name:34}", f"{median(row.seconds):8.3f}", *ratios, f"{accuracy:9.2f}"]
+        lines.append(" ".join([*cells, f"  {limits.get(row.name, '')}"]).rstrip())
+    return "\n".join(lines)
+
+
+def versions(*names: str) -> dict[str, str | None]:
+    """Installed version of each distribution, None where it is not installed."""
+    found: dict[str, str | None] = {}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers were measured on."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.processor() or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "clock": "CPU time" if torch.get_num_threads() == 1 else "wall",
+        "python": platform.python_version(),
+        "system": platform.system(),
+    }
+
+
+def save(path: Path, results: dict[str, list[Row]], **facts: object) -> None:
+    """All rounds of all contenders, with what they were measured on, as JSON."""
+    rows = {title: [asdict(row) for row in found] for title, found in results.items()}
+    path.write_text(json.dumps({**facts, "machine": machine(), "results": rows}, indent=1) + "\n")

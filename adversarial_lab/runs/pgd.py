@@ -35,8 +35,8 @@ class Config:
     eps: float = 0.3  # linf radius of training and test
     steps: int = 5  # PGD steps in training
     step_size: float = 0.1
-    warmup: float = 0.5  # fraction of training over which eps grows from 0
-    epochs: int = 6
+    warmup: float = 0.3  # fraction of training over which eps grows from 0
+    epochs: int = 10
     batch_size: int = 128
     peak: float = 0.003  # learning rate of Adam, OneCycle
     average: float = 0.99  # decay of the weight average that is kept
@@ -51,7 +51,7 @@ class Config:
 
 
 SCALES = {"quick": Config()}
-COST = {"quick": "4 minutes on one CPU core"}
+COST = {"quick": "10 minutes on one CPU core"}
 
 
 def run(config: Config, job: Job) -> dict:
@@ -71,7 +71,8 @@ def run(config: Config, job: Job) -> dict:
     metrics["pgd-40"] = _share(~found.fooled)
     found = attack(x[:strong], y[:strong], steps=100, step_size=config.eps / 30, restarts=10)
     metrics["pgd-100x10"] = _share(~found.fooled)
-    return job.save(metrics, history, {"train": len(train.x), "test": len(x), "name": train.name})
+    images = {"name": train.name, "train": len(train.x), "test": len(x)}
+    return job.save(metrics, history, images)
 
 
 def train_network(
@@ -95,7 +96,7 @@ def train_network(
         average=average,
         ramp=ramp,
         rng=rng,
-        checkpoint=job.path(".checkpoint.safetensors") if job else None,
+        checkpoint=job.checkpoint if job else None,
         progress=job is not None and job.progress,
     )
     return average.module.eval(), history

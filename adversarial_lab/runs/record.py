@@ -47,6 +47,11 @@ class Job:
     def path(self, ending: str) -> Path:
         return self.out / f"{self.run_id}{ending}"
 
+    @property
+    def checkpoint(self) -> Path:
+        """Where training saves its state after every epoch; gone once the record is written."""
+        return self.path(".checkpoint.safetensors")
+
     def saved(self) -> dict | None:
         """The record of an earlier, finished run of the same configuration."""
         path = self.path(".json")
@@ -81,6 +86,7 @@ class Job:
             record["weights"] = {"file": weights.name, "sha256": digest}
         write_whole(self.path(".csv"), _csv(history))
         write_whole(self.path(".json"), json.dumps(record, indent=1) + "\n")
+        self.checkpoint.unlink(missing_ok=True)
         return record
 
 

@@ -82,10 +82,12 @@ def train_network(
     job: Job | None = None,
     network: str | None = None,
     recipe: str = "adam",
+    watch: Callable[[nn.Module], dict] = lambda model: {},
 ) -> tuple[nn.Module, list[dict]]:
     """The network of the configuration, trained; and its row per epoch.
 
-    make: the run's generator -> objective and ramp. network: by default `USUAL_NETWORK`.
+    make: the run's generator -> objective and ramp. network: by default `USUAL_NETWORK`. watch:
+    what else goes into the row.
     """
     torch.manual_seed(config.seed)
     rng = torch.Generator().manual_seed(config.seed)
@@ -105,6 +107,7 @@ def train_network(
         schedule=schedule,
         average=average,
         ramp=ramp,
+        watch=watch,
         rng=rng,
         checkpoint=job.path(".checkpoint.safetensors") if job else None,
         progress=job is not None and job.progress,

@@ -1,0 +1,159 @@
+r"""Section 17.2.3: FAB, which walks to the nearest decision boundary and not to a larger loss.
+
+Croce and Hein (2020), "Minimally distorted adversarial examples with a fast adaptive boundary
+attack", the targeted version. The difference $z_y-z_t$ of two logits is replaced by its tangent;
+the nearest point of that hyperplane inside the box is found exactly. Scaling the logits does not
+move the hyperplane, and no radius enters: FAB measures a distance.
+"""
+
+from functools import partial
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adversarial_lab.attacks.apgd import wrong_classes
+from adversarial_lab.threat import Box, Points, Rng, ThreatModel
+from adversarial_lab.training import Labels
+
+
+def to_hyperplane(
+    x: Float[Tensor, "n d"], w: Float[Tensor, "n d"], gap: Float[Tensor, " n"], norm: str, box: Box
+) -> Float[Tensor, "n d"]:
+    r"""$\arg\min_d\|d\|$ subject to $\langle w,d\rangle=-\mathrm{gap}$ and x + d in the box.
+
+    Coordinate i moves against the sign of gap w_i, by min(s v_i, room_i) with v = 1 (linf) or |w|
+    (l2); the covered gap is piecewise linear in s with kinks at room_i / v_i, so sorting them
+    gives s exactly. Where the box allows no solution every coordinate goes to its wall.
+    """
+    way = -torch.where(gap[:, None] < 0, -1.0, 1.0) * w.sign()
+    size = torch.ones_like(w) if norm == "linf" else w.abs()
+    rate = w.abs() * size
+    if box is None:
+        s = gap.abs() / rate.sum(1).clamp(min=1e-30)
+        return way * s[:, None] * size
+    room = torch.where(way > 0, box[1] - x, x - box[0]).clamp(min=0)
+    kink, order = torch.where(rate > 0, room / size.clamp(min=1e-30), 0.0).sort(1)
+    rate = rate.gather(1, order)
+    spent = (rate * kink).cumsum(1)
+    running = (rate.sum(1, keepdim=True) - rate.cumsum(1)).clamp(min=0)
+    reached = spent + kink * running  # the gap covered when s is at this kink
+    last = (reached < gap.abs()[:, None]).sum(1, keepdim=True) - 1  # the kink just below s
+    at = last.clamp(min=0)
+    behind = torch.where(last < 0, 0.0, spent.gather(1, at))
+    rest = torch.where(last < 0, rate.sum(1, keepdim=True), running.gather(1, at))
+    s = (gap.abs()[:, None] - behind) / rest.clamp(min=1e-30)
+    return way * torch.minimum(s * size, room)
+
+
+def fab(
+    model: nn.Module,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    *,
+    target: Labels,
+    steps: int = 100,
+    stop_within: float = 0.0,
+    share: float = 0.1,
+    overshoot: float = 1.05,
+    back: float = 0.9,
+    rng: Rng = None,
+) -> Points:
+    """The nearest wrong point found on the way to the boundary between y and target, else x.
+
+    Of the threat only norm and box are used. stop_within: an example is done once it is broken
+    within this distance. share, overshoot, back: alpha_max, eta, beta of Algorithm 1, where every
+    step is drawn towards x and every wrong point is pulled back towards it. rng: not used.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    best, nearest = x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+    rows, z = torch.arange(len(x), device=x.device), x
+    for _ in range(steps):
+        z = _step(model, x[rows], z, y[rows], target[rows], threat, share, overshoot)
+        wrong = _wrong(model, z, y[rows])
+        away = threat.distance(x[rows], z)
+        nearer = wrong & (away < nearest[rows])
+        best[rows[nearer]], nearest[rows[nearer]] = z[nearer], away[nearer]
+        pull = torch.where(wrong, back, 1.0).view(-1, *[1] * (x.ndim - 1))
+        open_ = nearest[rows] > stop_within
+        z = (x[rows] + pull * (z - x[rows]))[open_]
+        rows = rows[open_]
+        if not len(rows):
+            break
+    return _bisect(partial(_wrong, model), x, y, best, nearest, stop_within)
+
+
+def fab_targets(
+    model: nn.Module,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    *,
+    targets: int = 9,
+    steps: int = 100,
+    rng: Rng = None,
+) -> Points:
+    """FAB-T: `fab` towards each of the likeliest wrong classes at x, until broken within eps."""
+    z, rows = x.clone(), torch.arange(len(x), device=x.device)
+    for target in wrong_classes(model, x, y, targets):
+        z[rows] = fab(
+            model,
+            x[rows],
+            y[rows],
+            threat,
+            target=target[rows],
+            steps=steps,
+            stop_within=threat.eps,
+        )
+        near = threat.distance(x[rows], z[rows]) <= threat.eps
+        rows = rows[~(near & _wrong(model, z[rows], y[rows]))]
+        if not len(rows):
+            break
+    return z
+
+
+def _step(
+    model: nn.Module,
+    x: Tensor,
+    z: Tensor,
+    y: Tensor,
+    target: Tensor,
+    threat: ThreatModel,
+    share: float,
+    overshoot: float,
+) -> Tensor:
+    """Towards the tangent's hyperplane from z and from x, the two mixed by their distances."""
+    z = z.detach().requires_grad_()
+    logits = model(z)
+    gap = logits.gather(1, torch.stack([y, target], 1)) @ logits.new_tensor([1.0, -1.0])
+    (w,) = torch.autograd.grad(gap.sum(), z)
+    gap, z, w, flat = gap.detach(), z.detach().flatten(1), w.flatten(1), x.flatten(1)
+    project = partial(to_hyperplane, w=w, norm=threat.norm, box=threat.box)
+    here = project(z, gap=gap)
+    there = project(flat, gap=gap + (w * (flat - z)).sum(1))
+    far = [threat.distance(torch.zeros_like(d), d) for d in (here, there)]
+    mix = (far[0] / (far[0] + far[1]).clamp(min=1e-30)).clamp(max=share)[:, None]
+    new = (1 - mix) * (z + overshoot * here) + mix * (flat + overshoot * there)
+    return (new if threat.box is None else new.clamp(*threat.box)).view(x.shape)
+
+
+@torch.no_grad()
+def _wrong(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
+    return model(z).argmax(1) != y
+
+
+def _bisect(
+    wrong, x: Tensor, y: Tensor, best: Tensor, nearest: Tensor, stop_within: float
+) -> Tensor:
+    """Three halvings between x and the nearest wrong point, for those not near enough yet."""
+    (rows,) = (nearest.isfinite() & (nearest > stop_within)).nonzero(as_tuple=True)
+    low, high = x[rows], best[rows]
+    for _ in range(3 if len(rows) else 0):
+        middle = (low + high) / 2
+        hit = wrong(middle, y[rows]).view(-1, *[1] * (x.ndim - 1))
+        low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
+    best = best.clone()
+    best[rows] = high
+    return best

@@ -1,0 +1,205 @@
+"""Section 17.2.3: the measurements behind `masking_report`, each made when first asked for."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+
+from adversarial_lab.attacks.square import square
+from adversarial_lab.attacks.survivors import verified
+from adversarial_lab.masking.curvature import gradient, gradient_cosine
+from adversarial_lab.pgd import cross_entropy, pgd_path
+from adversarial_lab.threat import ThreatModel
+
+Fooled = Bool[Tensor, " n"]
+STEPS = 40
+
+
+def margin(logits: Tensor, y: Tensor) -> Tensor:
+    r"""$\max_{j\ne y}z_j-z_y$, per example: positive exactly where the network is wrong."""
+    right = logits.gather(1, y[:, None]).squeeze(1)
+    return logits.scatter(1, y[:, None], -torch.inf).amax(1) - right
+
+
+def dead(logits: Tensor, y: Tensor) -> str:
+    """Why attacking makes no sense: NaN, a constant output, nothing right; else empty."""
+    if not logits.isfinite().all():
+        return f"{int((~logits.isfinite()).any(1).sum())} of {len(logits)} outputs hold NaN or inf"
+    if len(logits) > 1 and (logits - logits[0]).abs().max() <= 1e-6 * logits.abs().max():
+        return "the output is the same for every image"
+    if (logits.argmax(1) != y).all():
+        return "no image is classified right"
+    return ""
+
+
+@dataclass
+class Evidence:
+    """One network on one batch. Every attack is a cached property: who is broken by it, (n,).
+
+    A PGD attack counts every iterate. Images wrong at x count as broken everywhere.
+    """
+
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    threat: ThreatModel
+    certified: Tensor | None = None
+    queries: int = 500
+    seed: int = 0
+
+    @cached_property
+    def logits(self) -> Tensor:
+        with torch.no_grad():
+            return self.model(self.x)
+
+    @cached_property
+    def clean(self) -> Fooled:
+        return self.logits.argmax(1) != self.y
+
+    def ce(self, z: Tensor, rows: Tensor | slice = slice(None)) -> Tensor:
+        return cross_entropy(self.model(z), self.y[rows])
+
+    def rng(self, place: int) -> torch.Generator:
+        return torch.Generator().manual_seed(1000 * self.seed + place)
+
+    @cached_property
+    def nondeterminism(self) -> float:
+        with torch.no_grad():
+            gaps = [(self.model(self.x) - self.logits).abs().max() for _ in range(3)]
+        return (max(gaps) / self.logits.std().clamp(min=1e-30)).item()
+
+    @cached_property
+    def probabilities(self) -> bool:
+        sums = self.logits.double().sum(1)
+        return bool((self.logits >= 0).all() and (sums - 1).abs().max() < 1e-4)
+
+    @cached_property
+    def zero_gradients(self) -> float:
+        g = gradient(self.ce, self.x).flatten(1)
+        return ((g == 0).all(1) | ~g.isfinite().all(1)).double().mean().item()
+
+    @cached_property
+    def cosine(self) -> float:
+        return gradient_cosine(self.ce, self.x, self.threat, self.rng(1)).mean().item()
+
+    def broken_along(self, paths: Iterator[Callable], loss: Callable = cross_entropy) -> Fooled:
+        """Who is wrong at any verified point of any path, a path being (f, x) -> points."""
+        fooled = self.clean.clone()
+        for path in paths:
+            rows = (~fooled).nonzero().squeeze(1)
+            if not len(rows):
+                break
+            x, y = self.x[rows], self.y[rows]
+            for z in path(lambda v, y=y: loss(self.model(v), y), x):
+                fooled[rows] |= verified(self.model, x, y, z, self.threat)
+        return fooled
+
+    def path(self, place: int, steps: int = STEPS, **changes) -> Callable:
+        rng = self.rng(place)
+        settings = {"threat": self.threat, "steps": steps, "rng": rng, **changes}
+        return lambda f, x: pgd_path(f, x, **settings)
+
+    def one_step(self, eps: float) -> Fooled:
+        threat = self.threat.with_eps(eps)
+        step = lambda f, x: pgd_path(f, x, threat, steps=1, step_size=eps, start=x)  # noqa: E731
+        return self.broken_along(iter([step]))
+
+    @cached_property
+    def fgsm(self) -> Fooled:
+        return self.one_step(self.threat.eps)
+
+    @cached_property
+    def fgsm_half(self) -> Fooled:
+        return self.one_step(self.threat.eps / 2)
+
+    @cached_property
+    def pgd(self) -> Fooled:
+        return self.broken_along(iter([self.path(2)]))
+
+    @cached_property
+    def pgd_long(self) -> Fooled:
+        return self.broken_along(iter([self.path(2, steps=200)]))
+
+    @cached_property
+    def pgd_restarts(self) -> Fooled:
+        return self.broken_along(self.path(2 + i) for i in range(5))
+
+    @cached_property
+    def margin(self) -> Fooled:
+        return self.broken_along(iter([self.path(2)]), margin)
+
+    @cached_property
+    def still_rising(self) -> float:
+        """(f_40 - f_30) / (f_40 - f_0) of the means over the images that PGD did not break."""
+        rows = (~self.pgd).nonzero().squeeze(1)
+        if not len(rows):
+            return 0.0
+        f = partial(self.ce, rows=rows)
+        points = list(self.path(9)(f, self.x[rows]))
+        with torch.no_grad():
+            first, late, last = (f(points[k]).mean().item() for k in (0, 30, STEPS))
+        gained = last - first
+        return (last - late) / gained if gained > 1e-6 else 0.0
+
+    @cached_property
+    def square(self) -> Fooled | None:
+        if self.x.ndim != 4 or self.threat.norm not in ("linf", "l2"):
+            return None
+        fooled = self.every_gradient.clone()
+        rows = (~fooled).nonzero().squeeze(1)
+        if len(rows):
+            x, y = self.x[rows], self.y[rows]
+            z = square(self.model, x, y, self.threat, queries=self.queries, rng=self.rng(10))
+            fooled[rows] = verified(self.model, x, y, z, self.threat)
+        return fooled
+
+    @cached_property
+    def random(self) -> Fooled:
+        """50 uniform points of N(x), and 50 steps of full length in a random direction."""
+        fooled, rng = self.every_gradient.clone(), self.rng(11)
+        for _ in range(50):
+            inside = self.threat.sample(self.x, rng)
+            edge = self.threat.steepest(inside - self.x, rng) * self.threat.eps
+            for z in (inside, self.threat.project(self.x + edge, self.x)):
+                fooled |= verified(self.model, self.x, self.y, z, self.threat)
+        return fooled
+
+    @cached_property
+    def unbounded(self) -> float | None:
+        if self.threat.box is None:
+            return None
+        low, high = self.threat.box
+        size = high - low
+        if self.threat.norm != "linf":
+            size = size * 0.999 * math.sqrt(self.x[0].numel())
+        path = self.path(12, steps=100, threat=self.threat.with_eps(size), step_size=size / 20)
+        whole = Evidence(self.model, self.x, self.y, self.threat.with_eps(size))
+        return 1 - whole.broken_along(iter([path])).double().mean().item()
+
+    @cached_property
+    def every_gradient(self) -> Fooled:
+        tries = (self.fgsm, self.fgsm_half, self.pgd, self.pgd_long, self.pgd_restarts, self.margin)
+        return torch.stack(tries).any(0)
+
+    @cached_property
+    def everything(self) -> Fooled:
+        more = () if self.square is None else (self.square,)
+        return torch.stack((self.every_gradient, self.random, *more)).any(0)
+
+    @cached_property
+    def contradiction(self) -> float | None:
+        if self.certified is None:
+            return None
+        return (self.certified & self.everything).double().mean().item()
+
+    def gain(self, more: Fooled, less: Fooled) -> float:
+        """Robust accuracy that one attack takes away beyond another; negative if it takes less."""
+        return (more.double().mean() - less.double().mean()).item()
+
+    def only(self, fooled: Fooled | None) -> float | None:
+        """Share of the images that this attack breaks and no gradient did."""
+        return None if fooled is None else (fooled & ~self.every_gradient).double().mean().item()

@@ -47,10 +47,14 @@ def stamp_page(app, docname, source):
 
 
 def read_docstring(app, what, name, obj, options, lines):
-    """Docstrings write `code` and $formula$, as the pages do; autodoc reads reStructuredText."""
-    text = "\n".join(lines)
-    text = re.sub(r"(?<![`:])`([^`]+)`(?!`)", r"``\1``", text)
-    lines[:] = re.sub(r"\$([^$]+)\$", r":math:`\1`", text).split("\n")
+    """Docstrings write `code`, $formula$ and shapes (n, *d) as the pages do; autodoc reads reST."""
+
+    def translate(match):
+        code, formula = match.groups()
+        return f"``{code}``" if code else f":math:`{formula}`" if formula else r"\*"
+
+    text = re.sub(r"(?<![`:])`([^`]+)`(?!`)|\$([^$]+)\$|\*(?=\w)", translate, "\n".join(lines))
+    lines[:] = text.split("\n")
 
 
 def number_sections(app, config):

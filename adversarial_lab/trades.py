@@ -1,7 +1,7 @@
 r"""Section 17.3: TRADES, accuracy plus $\beta$ times stability, Eq. (4) (Zhang et al. 2019).
 
-In Eq. (4) h(x) is the vector of probabilities p(x) = softmax(z(x)) of the logits z. Functions here
-take logits. $\beta=1/\lambda$ in the paper's notation.
+The h(x) of Eq. (4) is the probability vector, here p(x) = softmax(h(x)) with h(x) the logits, which
+is what functions take. $\beta$ is $1/\lambda$ in the paper.
 """
 
 import math
@@ -51,10 +51,10 @@ def trades(
     attack: Attack,
     beta: float,
 ) -> Scalar:
-    r"""$\mathbb{E}\,[\ell(h(x),y)+\beta\max_{x'\in N(x)}D_{\mathrm{KL}}(h(x)\|h(x'))]$, Eq. (4).
+    r"""$\mathbb{E}\,[\ell(h(x),y)+\beta\max_{x'\in N(x)}D_{\mathrm{KL}}(p(x)\|p(x'))]$, Eq. (4).
 
-    The maximum is found by `attack` on the network in eval mode, with h(x) held constant.
-    In the gradient of Section 17.3.4 x' is constant, and h(x) and h(x') both depend on the weights.
+    The maximum is found by `attack` on the network in eval mode, with p(x) held constant.
+    In the gradient of Section 17.3.4 x' is constant, and p(x) and p(x') both depend on the weights.
     The attack must not start at x, where the gradient is zero: see `pgd_from_noise`.
     """
     if not (beta >= 0 and math.isfinite(beta)):
@@ -81,12 +81,12 @@ def pgd_from_noise(
 ) -> Points:
     r"""`pgd` from $x^{(0)}=x+\xi$, $\xi\sim N(0,\mathrm{noise}^2I)$, Section 17.3.3.
 
-    noise: standard deviation in data units, 0.001 in the authors' code. At x itself the KL to h(x)
+    noise: standard deviation in data units, 0.001 in the authors' code. At x itself the KL to p(x)
     is at its minimum 0 and its gradient is 0, so PGD has nowhere to go; noise = 0 is refused.
     """
     if not (noise > 0 and math.isfinite(noise)):
         raise ValueError(
-            f"noise must be finite and > 0, got {noise}: at x the KL divergence to h(x) is at its"
+            f"noise must be finite and > 0, got {noise}: at x the KL divergence to p(x) is at its"
             " minimum, its gradient is 0, and PGD would follow rounding errors"
         )
     start = x + noise * normal_like(x, rng)

@@ -109,7 +109,7 @@ def train_network(
         ramp=ramp,
         watch=watch,
         rng=rng,
-        checkpoint=job.path(".checkpoint.safetensors") if job else None,
+        checkpoint=job.checkpoint if job else None,
         progress=job is not None and job.progress,
     )
     return average.module.eval(), history

@@ -1,27 +1,16 @@
 """Section 17.1 on real data: train a network with or without PGD, and attack it on the test set."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
 
 from adversarial_lab import data, nets
 from adversarial_lab.pgd import attack_model, pgd
-from adversarial_lab.runs.record import Job, accuracy
+from adversarial_lab.runs.classifier import Ramp, right, share, train_network
+from adversarial_lab.runs.record import Job
 from adversarial_lab.threat import ThreatModel
-from adversarial_lab.training import (
-    Objective,
-    adversarial,
-    eps_warmup,
-    erm,
-    fit,
-    one_cycle,
-    weight_average,
-)
-
-Ramp = Callable[[float], dict]
+from adversarial_lab.training import Objective, adversarial, eps_warmup, erm
 
 TRAININGS = ("pgd", "standard")
 
@@ -61,45 +50,19 @@ def run(config: Config, job: Job) -> dict:
     test = data.load(config.dataset, "test", config.test_images)
     x, y = test.x.to(device), test.y.to(device)
     threat = ThreatModel(norm="linf", eps=config.eps)
-    model, history = train_network(config, train.x, train.y, device, job)
+    make = partial(_objective, config)
+    model, history = train_network(config, train.x, train.y, make, device=device, job=job)
     model = job.save_weights(model)
     rng = torch.Generator().manual_seed(config.seed)
     attack = partial(attack_model, model, threat=threat, rng=rng)
     strong = min(config.strong_images, len(x))
-    metrics = {"clean": _share(_right(model, x, y))}
+    metrics = {"clean": share(right(model, x, y))}
     found = attack(x, y, steps=40, step_size=config.eps / 30)
-    metrics["pgd-40"] = _share(~found.fooled)
+    metrics["pgd-40"] = share(~found.fooled)
     found = attack(x[:strong], y[:strong], steps=100, step_size=config.eps / 30, restarts=10)
-    metrics["pgd-100x10"] = _share(~found.fooled)
+    metrics["pgd-100x10"] = share(~found.fooled)
     images = {"name": train.name, "train": len(train.x), "test": len(x)}
     return job.save(metrics, history, images)
-
-
-def train_network(
-    config: Config, x: Tensor, y: Tensor, device: torch.device, job: Job | None = None
-) -> tuple[nn.Module, list[dict]]:
-    """The network of the configuration, trained; and its row per epoch."""
-    torch.manual_seed(config.seed)
-    rng = torch.Generator().manual_seed(config.seed)
-    model = nets.mnist_cnn().to(device)
-    average = weight_average(model, config.average)
-    loader = data.Batches(x, y, config.batch_size, rng, device=device)
-    optimizer = torch.optim.Adam(model.parameters())
-    objective, ramp = _objective(config, rng)
-    history = fit(
-        model,
-        loader,
-        objective,
-        epochs=config.epochs,
-        optimizer=optimizer,
-        schedule=one_cycle(optimizer, peak=config.peak, steps=config.epochs * len(loader)),
-        average=average,
-        ramp=ramp,
-        rng=rng,
-        checkpoint=job.checkpoint if job else None,
-        progress=job is not None and job.progress,
-    )
-    return average.module.eval(), history
 
 
 def _objective(config: Config, rng: torch.Generator) -> tuple[Objective, Ramp]:
@@ -108,12 +71,3 @@ def _objective(config: Config, rng: torch.Generator) -> tuple[Objective, Ramp]:
     attack = partial(pgd, steps=config.steps, step_size=config.step_size, rng=rng)
     threat = ThreatModel(norm="linf", eps=config.eps)
     return partial(adversarial, attack=attack), eps_warmup(threat, config.warmup)
-
-
-def _right(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    with torch.no_grad():
-        return torch.cat([model(part).argmax(1) for part in x.split(1000)]) == y
-
-
-def _share(right: Tensor) -> dict:
-    return accuracy(int(right.sum()), len(right))

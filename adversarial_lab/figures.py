@@ -23,7 +23,7 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.collections import QuadMesh
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+from matplotlib.image import AxesImage, FigureImage
 from PIL import Image
 
 PALETTE: dict[str, str] = {
@@ -217,7 +217,7 @@ def paper(fig: Figure) -> str:
 
     def has_tone(artist: Any) -> bool:
         filled_contours = getattr(artist, "filled", False)
-        return isinstance(artist, (AxesImage, QuadMesh)) or bool(filled_contours)
+        return isinstance(artist, (AxesImage, FigureImage, QuadMesh)) or bool(filled_contours)
 
     return "tone" if fig.findobj(has_tone) else "ink"
 

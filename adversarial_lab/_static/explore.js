@@ -80,6 +80,8 @@
     }
 
     sliders.forEach((slider) => slider.addEventListener("input", show));
+    // Jupyter takes the arrow keys for its notebook unless they end here.
+    figure.addEventListener("keydown", (event) => event.stopPropagation());
     if (button) {
       button.dataset.label = button.textContent;
       button.addEventListener("click", play);

@@ -19,8 +19,11 @@ def make_widget(
     draw: Callable[..., Any], sliders: Sequence[Slider], alt: str, play: str | None
 ) -> widgets.VBox:
     """The figure, its sliders, and its sentence; children in that order."""
-    image = widgets.Image(format="png", layout=widgets.Layout(max_width="100%"))
-    controls = {slider.name: control(slider) for slider in sliders}
+    image = widgets.Image(
+        format="png", layout=widgets.Layout(max_width="100%", align_self="center")
+    )
+    width = max(len(slider.label) for slider in sliders)
+    controls = {slider.name: control(slider, width) for slider in sliders}
     say = widgets.HTML()
 
     def update(_: Any = None) -> None:
@@ -40,14 +43,14 @@ def make_widget(
     return widgets.VBox([image, *controls.values(), *players, say])
 
 
-def control(slider: Slider) -> widgets.SelectionSlider:
-    """A slider over every value, which computes when it is let go."""
+def control(slider: Slider, width: int) -> widgets.SelectionSlider:
+    """A slider over every value, which computes when it is let go; its label `width` wide."""
     return widgets.SelectionSlider(
         options=list(zip(slider.texts, slider.values, strict=True)),
         index=slider.start,
         description=slider.label,
         continuous_update=False,
-        style={"description_width": "initial"},
+        style={"description_width": f"{min(width, 30)}ch"},
         layout=widgets.Layout(width="95%"),
     )
 

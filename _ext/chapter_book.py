@@ -5,7 +5,7 @@
 * Docstrings may use the pages' own notation.
 * Colab and Binder open the generated notebooks.
 * `_build/numbers.json` says what every label came to be called, for tools/export_notebooks.py.
-* A screen reader finds the list in the bibliography; singlehtml and epub build as well.
+* Screen readers can read what the extensions write; singlehtml and epub build as well.
 """
 
 import json
@@ -35,7 +35,7 @@ def setup(app):
     app.connect("source-read", stamp_page)
     app.connect("autodoc-process-docstring", read_docstring)
     app.connect("html-page-context", open_notebooks, priority=900)
-    app.connect("html-page-context", name_roles)
+    app.connect("html-page-context", repair_markup)
     app.connect("build-finished", write_numbers)
     silence_thebe(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
@@ -108,10 +108,10 @@ def open_notebooks(app, pagename, templatename, context, doctree):
             button["url"] = button["url"].replace(f"{pagename}.md", f"notebooks/{stem}.ipynb")
 
 
-def name_roles(app, pagename, templatename, context, doctree):
-    """An entry of a bibliography is a list item to a screen reader; docutils' role is retired."""
-    if "body" in context:
-        context["body"] = context["body"].replace('role="doc-biblioentry"', 'role="listitem"')
+def repair_markup(app, pagename, templatename, context, doctree):
+    """What screen readers trip over: a retired role in bibliographies, ids given twice."""
+    body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
+    context["body"] = re.sub(' id="(exercise|solution)-content"', "", body)
 
 
 def write_numbers(app, exception):

@@ -22,7 +22,16 @@ from tools.book import BUILD, HTML, ROOT, code_pages, config, read_page
 
 CACHE = BUILD / ".jupyter_cache"
 FINISHED = BUILD / "finished"
-SOURCES = ["_config.yml", "_toc.yml", "_ext", "_vendor", "adversarial_lab", "book", "tools"]
+SOURCES = [
+    "_config.yml",
+    "_toc.yml",
+    "_ext",
+    "_static",
+    "_vendor",
+    "adversarial_lab",
+    "book",
+    "tools",
+]
 
 
 def main() -> None:

@@ -122,7 +122,10 @@ def test_a_page_has_no_accessibility_violation(browser, page, theme):
     emulate(browser, features={"prefers-color-scheme": theme})
     visit(browser, page)
     browser.execute_script(AXE)
-    report = browser.execute_async_script("axe.run('main').then(arguments[0])")
+    # "region": the theme keeps its logo outside every landmark.
+    report = browser.execute_async_script(
+        "axe.run({rules: {region: {enabled: false}}}).then(arguments[0])"
+    )
     found = [(v["id"], [n["html"][:200] for n in v["nodes"]]) for v in report["violations"]]
     assert not found, json.dumps(found, indent=1)
 

@@ -25,6 +25,7 @@
     const [image, say, button] = [find("img"), find(".advx-say"), find(".advx-play")];
     let frames = null;
     let timer = null;
+    let url = null;
 
     function show() {
       let state = 0;
@@ -34,9 +35,10 @@
         slider.parentNode.querySelector("output").textContent = text;
         slider.setAttribute("aria-valuetext", text);
       });
-      const url = picture(meta.type, frames.frames[meta.frame[state]], frames.lines);
-      image.onload = () => URL.revokeObjectURL(url);
+      const last = url;
+      url = picture(meta.type, frames.frames[meta.frame[state]], frames.lines);
       image.src = url;
+      if (last) URL.revokeObjectURL(last);
       image.alt = meta.alt + " " + meta.sentence[state];
       say.textContent = meta.sentence[state];
     }

@@ -14,7 +14,7 @@ def main() -> None:
     default = bench_pgd.Setting()
     for name in ("rounds", "batch-size", "threads", "images"):
         value = getattr(default, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"default {value}")
+        parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value or 'all'}")
     given = vars(parser.parse_args())
     path = given.pop("json")
     setting = bench_pgd.Setting(**given)

@@ -83,17 +83,17 @@ def _once(row: Row, attack: Any, judge: Judge, *, seed: int, counts: bool) -> No
 
 def table(title: str, rows: list[Row], baselines: Sequence[str], limits: dict[str, str]) -> str:
     """The rows as text: median seconds, ratio to each baseline, robust accuracy, limit if any."""
-    heads = [f"x {base}" for base in baselines]
-    lines = [title, "", " ".join([f"{'':34}", f"{'seconds':>8}", *(f"{h:>16}" for h in heads),
-                                  f"{'robust %':>9}", "  limit"])]  # fmt: skip
+    heads = "".join(f"{f'x {base}':>13}" for base in baselines)
+    lines = [title, "", f"{'':31}{'seconds':>8}{heads}{'robust %':>10}  promise"]
     for row in rows:
         if row.absent:
-            lines.append(f"{row.name:34} not run: {row.absent}")
+            lines.append(f"{row.name:31}  not run: {row.absent}")
             continue
-        ratios = [f"{row.ratios[base]:16.2f}" for base in baselines]
+        ratios = "".join(f"{row.ratios[base]:13.2f}" for base in baselines)
         accuracy = 100 * sum(row.accuracy) / len(row.accuracy)
-        cells = [f"{row.name:34}", f"{median(row.seconds):8.3f}", *ratios, f"{accuracy:9.2f}"]
-        lines.append(" ".join([*cells, f"  {limits.get(row.name, '')}"]).rstrip())
+        promise = limits.get(row.name, "")
+        seconds = f"{median(row.seconds):8.3f}"
+        lines.append(f"{row.name:31}{seconds}{ratios}{accuracy:10.2f}  {promise}".rstrip())
     return "\n".join(lines)
 
 

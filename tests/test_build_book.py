@@ -11,7 +11,7 @@ from tools.book import ROOT
 
 FRONT = "---\nfile_format: mystnb\nkernelspec: {name: python3, display_name: Python 3}\n---\n"
 TOC = "format: jb-book\nroot: book/index\nparts:\n- numbered: 2\n  chapters: [{file: book/pgd}]\n"
-CONFIG = ["_config.yml", "_ext", "tools"]
+CONFIG = ["_config.yml", "_ext", "_theme", "tools"]
 
 
 def page(module, text=""):

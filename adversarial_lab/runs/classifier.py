@@ -4,7 +4,7 @@ A new data set, network or recipe is a new row of a table.
 """
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ Ramp = Callable[[float], dict]
 Recipe = Callable[[nn.Module, "Training", int], tuple[Optimizer, LRScheduler]]
 
 
+@runtime_checkable
 class Training(Protocol):
     """The fields of a run's configuration that training reads."""
 

@@ -133,7 +133,7 @@ def _shown(image: Any) -> tuple[np.ndarray, Mapping[str, Any]]:
         raise ValueError(
             f"images: an image has shape {array.shape}; give (h, w), (1, h, w) or (3, h, w)"
         )
-    signed, largest = array.min() < 0, np.abs(array).max() or 1.0
+    signed, largest = array.min() < 0, np.abs(array).max()
     if array.ndim == 3 and array.shape[0] == 3:
         array = array.transpose(1, 2, 0)
         return (0.5 + array / (2 * largest) if signed else np.clip(array, 0, 1)), {}

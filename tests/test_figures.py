@@ -143,7 +143,7 @@ def test_shorter_coordinates_move_nothing_visible():
     fig = drawing()
     long = render(fig).data.decode()
     assert not re.search(r"[ML] -?\d+\.\d{3,}", long)
-    assert re.search(r"scale\(0\.\d{3,}\)|scale\(0\.1 -0\.1\)", long), "glyphs keep their scale"
+    assert "scale(0.015625)" in long, "glyphs keep their scale"
 
 
 def test_a_picture_carries_its_alt_text_and_size():
@@ -188,6 +188,7 @@ def test_heavy_drawings_are_sent_as_pixels():
     ax.plot(*np.random.default_rng(0).normal(size=(2, 9000)))
     assert render(fig).mime == "image/png"
     assert render(drawing()).mime == "image/svg+xml"
+    assert render(images([[np.eye(3)]])).mime == "image/png"
 
 
 def test_few_colours_are_few():

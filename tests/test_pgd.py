@@ -178,6 +178,23 @@ def test_misclassified_examples_count_as_fallen_without_attack(net, rng):
     assert found.fooled.all() and torch.equal(found.z, x)
 
 
+class Hiccup(nn.Module):
+    """Right at every input, except that its second answer is wrong."""
+
+    calls = 0
+
+    def forward(self, z):
+        self.calls += 1
+        right = z.flatten(1)[:, :1].square() + (-1 if self.calls == 2 else 1)
+        return torch.cat([right, torch.zeros_like(right)], 1)
+
+
+def test_what_does_not_fool_the_model_again_does_not_count(rng):
+    x, y = torch.rand(10, 3, generator=rng) / 4, torch.zeros(10, dtype=torch.long)
+    found = attack_model(Hiccup(), x, y, ThreatModel(norm="linf", eps=0.1), steps=5, rng=rng)
+    assert not found.fooled.any()
+
+
 def test_an_attack_never_hands_back_the_clean_point(net, rng):
     x = torch.rand(50, 3, 4, generator=rng)
     found = attack_model(

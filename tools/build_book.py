@@ -26,7 +26,7 @@ SOURCES = [
     "_config.yml",
     "_toc.yml",
     "_ext",
-    "_static",
+    "_theme",
     "_vendor",
     "adversarial_lab",
     "book",

@@ -36,7 +36,7 @@ class Setting:
     steps: int = 40
     step_size: float = 0.01
     batch_size: int | None = None  # None: all at once, and attack_model's own
-    rounds: int = 7
+    rounds: int = 5
     threads: int = 1
 
 

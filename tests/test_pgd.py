@@ -147,6 +147,30 @@ def test_robust_accuracy_of_a_linear_classifier_is_known(norm, rng):
     assert found.robust_accuracy == 1 - found.fooled.double().mean().item()
 
 
+def test_the_default_step_crosses_the_ball(rng):
+    x, threat = torch.zeros(1, 500), ThreatModel(norm="linf", eps=0.3, box=None)
+    first, second, *_, last = pgd_path(lambda z: z.sum(1), x, threat, steps=20, rng=rng)
+    free = second < 0.3
+    torch.testing.assert_close((second - first)[free], torch.full_like(first[free], 2.5 * 0.3 / 20))
+    assert (last == 0.3).all()
+
+
+def test_the_last_iterate_counts_and_is_what_a_standing_example_gets(rng):
+    """One step of 2 eps solves a linear problem, so only the last iterate can break the rest."""
+    w = torch.randn(9, generator=rng)
+    model = nn.Linear(9, 2)
+    with torch.no_grad():
+        model.weight.copy_(torch.stack([-w / 2, w / 2]))
+        model.bias.zero_()
+    x, threat = torch.randn(200, 9, generator=rng), ThreatModel(norm="linf", eps=0.2, box=None)
+    y = (x @ w > 0).long()
+    found = attack_model(model, x, y, threat, steps=1, step_size=0.4, rng=rng)
+    falls = (x @ w).abs() <= 0.2 * w.abs().sum()
+    assert torch.equal(found.fooled, falls) and 20 < falls.sum() < 180
+    worst = x - 0.2 * torch.outer((2 * y - 1).float(), w.sign())
+    torch.testing.assert_close(found.z[~falls], worst[~falls])
+
+
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_stopping_gives_the_same_answer(net, restarts, rng):
     x, y = torch.rand(300, 3, 4, generator=rng), torch.randint(4, (300,), generator=rng)

@@ -1,6 +1,9 @@
 import copy
+import csv
+import json
 import math
 from functools import partial
+from importlib.resources import files
 
 import pytest
 import torch
@@ -10,9 +13,11 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.distributions import Categorical, kl_divergence
 
-from adversarial_lab import data
+from adversarial_lab import data, nets, runs
 from adversarial_lab.data import Batches
 from adversarial_lab.pgd import attack_model, fgsm, pgd, strongest
+from adversarial_lab.runs.__main__ import main
+from adversarial_lab.runs.classifier import sgd_steps
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.trades import Risks, decompose, flip_cost, kl, pgd_from_noise, trades
 from adversarial_lab.training import attacking, erm, fit
@@ -398,6 +403,129 @@ def test_decomposing_leaves_the_model_as_it_was(points):
     before = copy.deepcopy(model.state_dict())
     decompose(model, *points, LINF, steps=1)
     assert model.training and all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+# -- the table -----------------------------------------------------------------------------------
+
+
+def table():
+    text = (files("adversarial_lab") / "_data/table_17_1.csv").read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))
+
+
+def number(text):
+    return float(text) if text else None
+
+
+@pytest.mark.claim("17.3.5", "Table 17.1 as the chapter prints it")
+def test_the_printed_table():
+    printed = {
+        r["defense"]: (number(r["printed_natural"]), number(r["printed_robust"]))
+        for r in table()
+        if r["printed_attack"]
+    }
+    assert printed == {
+        "BRRG18": (None, 0), "MLW18": (None, 0), "DAL18": (None, 0), "SKN18": (None, 9),
+        "NKM17": (None, 15), "WSMK18": (27.0, 23.5), "MMS18": (87.0, 46.0),
+        "ZSLG16": (94.64, 0.19), "KGB17": (95.25, 45.89), "RDV17": (88.46, 49.09),
+        "TRADES 1/λ = 1": (89.48, 56.43), "TRADES 1/λ = 2": (88.64, 55.20),
+        "TRADES 1/λ = 6": (84.92, 56.61),
+    }  # fmt: skip
+
+
+@pytest.mark.claim("17.3.5", "Table 17.1: the rows of the sources")
+def test_the_corrected_table_says_what_its_sources_say():
+    found = {
+        (r["defense"], r["attack"]): (
+            number(r["natural"]),
+            number(r["robust"]),
+            r["eps"],
+            r["basis"],
+        )
+        for r in table()
+        if r["robust"]
+    }
+    adaptive = "BPDA and other adaptive attacks"
+    read, told = ("0.031", "read"), ("0.031", "as reported")
+    assert found == {
+        ("BRRG18", adaptive): (None, 0, *read),
+        ("MLW18", adaptive): (None, 5, *read),
+        ("DAL18", adaptive): (None, 0, *read),
+        ("SKN18", adaptive): (None, 9, *read),
+        ("NKM17", adaptive): (None, 15, "0.015", "read"),
+        ("WSMK18", "PGD-20"): (27.07, 23.54, *told),
+        ("MMS18", "PGD-20"): (87.30, 47.04, *read),
+        ("ZSLG16", "PGD-20"): (94.64, 0.15, *told),
+        ("KGB17", "PGD-20"): (85.25, 45.89, *told),
+        ("RDV17", "PGD-20"): (95.34, 0, *told),
+        ("TRADES 1/λ = 1", "PGD-1000"): (88.64, 48.90, *told),
+        ("TRADES 1/λ = 1", "PGD-20"): (88.64, 49.14, *told),
+        ("TRADES 1/λ = 6", "PGD-20 from x"): (84.92, 56.61, *read),
+        ("TRADES 1/λ = 6", "PGD-1000"): (84.92, 56.43, *read),
+        ("TRADES 1/λ = 6", "AutoAttack"): (84.92, 53.08, *read),
+    }
+    assert [r["defense"] for r in table() if r["basis"] == "no such row"] == ["TRADES 1/λ = 2"]
+
+
+# -- the run -------------------------------------------------------------------------------------
+
+TINY = "dataset=mnist-mini train_images=100 test_images=30 strong_images=4 epochs=1 steps=1"
+
+
+def test_a_run_splits_the_risk_and_saves_its_record(tmp_path, capsys):
+    assert main(["trades", *TINY.split(), "beta=3", "--quiet", "--out", str(tmp_path)]) == 0
+    record = json.loads(capsys.readouterr().out.splitlines()[-1])
+    m = {name: metric["value"] for name, metric in record["metrics"].items()}
+    assert set(m) == {"clean", "pgd-40", "boundary", "pgd-100x10"}
+    assert 1 - m["pgd-40"] == pytest.approx(1 - m["clean"] + m["boundary"])
+    assert record["config"]["beta"] == 3 and record["data"]["name"] == "mnist-mini"
+    assert (tmp_path / f"{record['run_id']}.safetensors").exists()
+
+
+def test_the_full_scale_has_the_settings_of_the_paper():
+    c = runs.trades.SCALES["full"]
+    assert (c.dataset, c.network, c.recipe) == ("cifar-10", "wrn-34-10", "sgd")
+    assert (c.eps, c.steps, c.step_size, c.noise, c.beta) == (0.031, 10, 0.007, 0.001, 6)
+    assert (c.epochs, c.batch_size, c.peak, c.average, c.warmup) == (76, 128, 0.1, 0, 0)
+    assert (c.test_steps, c.test_step_size, c.train_images) == (20, 0.003, None)
+
+
+def test_the_learning_rate_of_the_paper_falls_from_epoch_75():
+    sgd, schedule = sgd_steps(nn.Linear(2, 2), runs.trades.SCALES["full"], per_epoch=3)
+    assert sgd.defaults["momentum"] == 0.9 and sgd.defaults["weight_decay"] == 2e-4
+    rates = []
+    for _ in range(76):
+        rates.append(sgd.param_groups[0]["lr"])  # at the first step of each epoch
+        for _ in range(3):
+            sgd.step()
+            schedule.step()
+    assert rates == pytest.approx([0.1] * 74 + [0.01] * 2)
+
+
+def test_the_network_of_the_paper():
+    with torch.device("meta"):
+        model = nets.wide_resnet()
+        size = sum(p.numel() for p in model.parameters())
+    first = lambda a, b: 2 * a + 9 * a * b + 2 * b + 9 * b * b + a * b  # noqa: E731
+    stages = [(16, 160), (160, 320), (320, 640)]
+    blocks = sum(first(a, b) + 4 * (4 * b + 18 * b * b) for a, b in stages)
+    assert size == 3 * 16 * 9 + blocks + 2 * 640 + 640 * 10 + 10
+    assert nets.wide_resnet(10, 1)(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+    with pytest.raises(ValueError, match="need depth 10, 16, 22, ..., width >= 1"):
+        nets.wide_resnet(depth=33)
+
+
+def test_the_full_scale_is_refused_without_a_gpu(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(nets, "best_device", lambda: torch.device("cpu"))
+    assert main(["trades", "--scale", "full", "--out", str(tmp_path)]) == 2
+    assert "trades --scale full needs a GPU and torch sees none" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("setting", ["dataset=imagenet", "network=vgg", "recipe=lion"])
+def test_unknown_settings_are_refused_with_the_choices(setting, tmp_path, capsys):
+    assert main(["trades", setting, "--out", str(tmp_path)]) == 2
+    key, value = setting.split("=")
+    assert f"{key} must be one of [" in (error := capsys.readouterr().err) and value in error
 
 
 # -- stability: from the KL divergence to the prediction -----------------------------------------

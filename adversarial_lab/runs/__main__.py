@@ -7,6 +7,7 @@ import sys
 import typing
 from pathlib import Path
 
+from adversarial_lab import nets
 from adversarial_lab.runs import RUNS
 from adversarial_lab.runs.record import Job
 
@@ -19,6 +20,7 @@ def main(words: list[str] | None = None) -> int:
     module = RUNS[args.name]
     try:
         config = configure(module.SCALES[args.scale], args.settings)
+        check_device(args.name, args.scale)
     except (KeyError, ValueError) as error:
         print(f"error: {_explain(error, module)}", file=sys.stderr)
         return 2
@@ -32,6 +34,16 @@ def main(words: list[str] | None = None) -> int:
             return 130
     print(json.dumps(record))
     return 0
+
+
+def check_device(name: str, scale: str) -> None:
+    """Raise ValueError where a scale that needs a GPU would start on a CPU."""
+    module = RUNS[name]
+    if scale in getattr(module, "NEEDS_GPU", ()) and nets.best_device().type == "cpu":
+        raise ValueError(
+            f"{name} --scale {scale} needs a GPU and torch sees none; its cost:"
+            f" {module.COST[scale]}. --scale quick runs on a CPU"
+        )
 
 
 def configure(config, settings: list[str]):

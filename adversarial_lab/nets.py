@@ -112,6 +112,7 @@ def cifar10_normalize() -> Normalize:
 SHIPPED: dict[str, Callable[[], nn.Module]] = {
     "mnist-standard": mnist_cnn,
     "mnist-pgd": mnist_cnn,
+    "mnist-fgsm": mnist_cnn,
 }
 
 

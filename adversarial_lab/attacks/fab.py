@@ -82,7 +82,7 @@ def fab(
         rows = rows[open_]
         if not len(rows):
             break
-    return _bisect(partial(_wrong, model), x, y, best, nearest, stop_within)
+    return _refine(model, x, y, best, nearest, stop_within)
 
 
 def fab_targets(
@@ -144,16 +144,25 @@ def _wrong(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
     return model(z).argmax(1) != y
 
 
-def _bisect(
-    wrong, x: Tensor, y: Tensor, best: Tensor, nearest: Tensor, stop_within: float
+@torch.no_grad()
+def _refine(
+    model: nn.Module, x: Tensor, y: Tensor, best: Tensor, nearest: Tensor, stop_within: float
 ) -> Tensor:
-    """Three halvings between x and the nearest wrong point, for those not near enough yet."""
+    """Three secant steps on the margin from x to the nearest wrong point, where it is too far."""
     (rows,) = (nearest.isfinite() & (nearest > stop_within)).nonzero(as_tuple=True)
-    low, high = x[rows], best[rows]
+    best, low, high = best.clone(), x[rows], best[rows]
+    spread = (-1, *[1] * (x.ndim - 1))
     for _ in range(3 if len(rows) else 0):
-        middle = (low + high) / 2
-        hit = wrong(middle, y[rows]).view(-1, *[1] * (x.ndim - 1))
+        right, wrong = (_margin(model, z, y[rows]) for z in (low, high))
+        share = (1.001 * right / (right - wrong).clamp(min=1e-30)).clamp(0, 1).view(spread)
+        middle = low + share * (high - low)
+        hit = _wrong(model, middle, y[rows]).view(spread)
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
-    best = best.clone()
     best[rows] = high
     return best
+
+
+def _margin(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
+    logits = model(z)
+    right = logits.gather(1, y[:, None]).squeeze(1)
+    return right - logits.scatter(1, y[:, None], -torch.inf).amax(1)

@@ -1,7 +1,6 @@
 """Section 17.2.3: the measurements behind `masking_report`, each made when first asked for."""
 
 import math
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from adversarial_lab.attacks.square import square
 from adversarial_lab.attacks.survivors import verified
 from adversarial_lab.masking.curvature import gradient, gradient_cosine
-from adversarial_lab.pgd import cross_entropy, pgd_path
+from adversarial_lab.pgd import attack_model, cross_entropy, fgsm, pgd_path
 from adversarial_lab.threat import ThreatModel
 
 Fooled = Bool[Tensor, " n"]
@@ -36,11 +35,23 @@ def dead(logits: Tensor, y: Tensor) -> str:
     return ""
 
 
+class Unnoticed(nn.Module):
+    """A network's outputs less one, so that probabilities pass for logits."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x) - 1
+
+
 @dataclass
 class Evidence:
     """One network on one batch. Every attack is a cached property: who is broken by it, (n,).
 
-    A PGD attack counts every iterate. Images wrong at x count as broken everywhere.
+    Images wrong at x count as broken everywhere. Probabilities are attacked as if they were logits
+    (`Unnoticed`), which is what an attack does that does not look.
     """
 
     model: nn.Module
@@ -50,6 +61,10 @@ class Evidence:
     certified: Tensor | None = None
     queries: int = 500
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.probabilities:
+            self.model = Unnoticed(self.model)
 
     @cached_property
     def logits(self) -> Tensor:
@@ -69,8 +84,9 @@ class Evidence:
     @cached_property
     def nondeterminism(self) -> float:
         with torch.no_grad():
-            gaps = [(self.model(self.x) - self.logits).abs().max() for _ in range(3)]
-        return (max(gaps) / self.logits.std().clamp(min=1e-30)).item()
+            first, *more = (self.model(self.x) for _ in range(4))
+        gap = max((again - first).abs().max().item() for again in more)
+        return gap / max(first.std().item(), 1e-30)
 
     @cached_property
     def probabilities(self) -> bool:
@@ -86,27 +102,18 @@ class Evidence:
     def cosine(self) -> float:
         return gradient_cosine(self.ce, self.x, self.threat, self.rng(1)).mean().item()
 
-    def broken_along(self, paths: Iterator[Callable], loss: Callable = cross_entropy) -> Fooled:
-        """Who is wrong at any verified point of any path, a path being (f, x) -> points."""
-        fooled = self.clean.clone()
-        for path in paths:
-            rows = (~fooled).nonzero().squeeze(1)
-            if not len(rows):
-                break
-            x, y = self.x[rows], self.y[rows]
-            for z in path(lambda v, y=y: loss(self.model(v), y), x):
-                fooled[rows] |= verified(self.model, x, y, z, self.threat)
-        return fooled
-
-    def path(self, place: int, steps: int = STEPS, **changes) -> Callable:
-        rng = self.rng(place)
-        settings = {"threat": self.threat, "steps": steps, "rng": rng, **changes}
-        return lambda f, x: pgd_path(f, x, **settings)
+    def attacked(self, steps: int = STEPS, **settings) -> Fooled:
+        """Who is broken by PGD at any step, from one and the same first start."""
+        attack = partial(attack_model, self.model, self.x, self.y, steps=steps, rng=self.rng(2))
+        return attack(**{"threat": self.threat, **settings}).fooled
 
     def one_step(self, eps: float) -> Fooled:
+        """Who is broken by FGSM at this radius."""
         threat = self.threat.with_eps(eps)
-        step = lambda f, x: pgd_path(f, x, threat, steps=1, step_size=eps, start=x)  # noqa: E731
-        return self.broken_along(iter([step]))
+        return self.clean | self.verified(fgsm(self.ce, self.x, threat))
+
+    def verified(self, z: Tensor, rows: Tensor | slice = slice(None)) -> Fooled:
+        return verified(self.model, self.x[rows], self.y[rows], z, self.threat)
 
     @cached_property
     def fgsm(self) -> Fooled:
@@ -118,19 +125,19 @@ class Evidence:
 
     @cached_property
     def pgd(self) -> Fooled:
-        return self.broken_along(iter([self.path(2)]))
+        return self.attacked()
 
     @cached_property
     def pgd_long(self) -> Fooled:
-        return self.broken_along(iter([self.path(2, steps=200)]))
+        return self.attacked(steps=200)
 
     @cached_property
     def pgd_restarts(self) -> Fooled:
-        return self.broken_along(self.path(2 + i) for i in range(5))
+        return self.attacked(restarts=5)
 
     @cached_property
     def margin(self) -> Fooled:
-        return self.broken_along(iter([self.path(2)]), margin)
+        return self.attacked(loss=margin)
 
     @cached_property
     def still_rising(self) -> float:
@@ -139,7 +146,7 @@ class Evidence:
         if not len(rows):
             return 0.0
         f = partial(self.ce, rows=rows)
-        points = list(self.path(9)(f, self.x[rows]))
+        points = list(pgd_path(f, self.x[rows], self.threat, steps=STEPS, rng=self.rng(9)))
         with torch.no_grad():
             first, late, last = (f(points[k]).mean().item() for k in (0, 30, STEPS))
         gained = last - first
@@ -152,9 +159,9 @@ class Evidence:
         fooled = self.every_gradient.clone()
         rows = (~fooled).nonzero().squeeze(1)
         if len(rows):
-            x, y = self.x[rows], self.y[rows]
-            z = square(self.model, x, y, self.threat, queries=self.queries, rng=self.rng(10))
-            fooled[rows] = verified(self.model, x, y, z, self.threat)
+            settings = {"queries": self.queries, "rng": self.rng(10)}
+            z = square(self.model, self.x[rows], self.y[rows], self.threat, **settings)
+            fooled[rows] = self.verified(z, rows)
         return fooled
 
     @cached_property
@@ -165,7 +172,7 @@ class Evidence:
             inside = self.threat.sample(self.x, rng)
             edge = self.threat.steepest(inside - self.x, rng) * self.threat.eps
             for z in (inside, self.threat.project(self.x + edge, self.x)):
-                fooled |= verified(self.model, self.x, self.y, z, self.threat)
+                fooled |= self.verified(z)
         return fooled
 
     @cached_property
@@ -176,9 +183,9 @@ class Evidence:
         size = high - low
         if self.threat.norm != "linf":
             size = size * 0.999 * math.sqrt(self.x[0].numel())
-        path = self.path(12, steps=100, threat=self.threat.with_eps(size), step_size=size / 20)
-        whole = Evidence(self.model, self.x, self.y, self.threat.with_eps(size))
-        return 1 - whole.broken_along(iter([path])).double().mean().item()
+        whole = self.threat.with_eps(size)
+        found = self.attacked(steps=100, threat=whole, step_size=size / 20)
+        return 1 - found.double().mean().item()
 
     @cached_property
     def every_gradient(self) -> Fooled:

@@ -14,10 +14,10 @@ from adversarial_lab.threat import Rng
 class Quantised(nn.Module):
     """Rounds every pixel to one of `levels` values: the gradient is zero almost everywhere.
 
-    Two levels are a black-and-white image. Source: Guo et al. 2018; Xu et al. 2018.
+    Eight levels are three bits. Source: Guo et al. 2018; Xu et al. 2018.
     """
 
-    def __init__(self, model: nn.Module, levels: int = 2) -> None:
+    def __init__(self, model: nn.Module, levels: int = 8) -> None:
         super().__init__()
         if levels < 2:
             raise ValueError(f"levels must be >= 2, got {levels}")

@@ -112,8 +112,8 @@ CHECKS = (
     Check(
         "still rising",
         lambda e: e.still_rising,
-        0.05,
-        "growth of the loss over the last 10 of 40 steps, of what all steps gained",
+        0.15,
+        "share of PGD-40's gain made in its last 10 steps, where it breaks nothing: 0.25 is steady",
         "Pintor et al. 2022",
     ),
     Check(

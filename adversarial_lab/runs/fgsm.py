@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from adversarial_lab import data, nets
@@ -64,8 +64,8 @@ def run(config: Config, job: Job) -> dict:
         config, train.x, train.y, make, device=device, job=job, watch=watch
     )
     model = job.save_weights(model)
-    if pictures:
-        save_file({"slices": torch.stack(pictures).half()}, job.path(".slices.safetensors"))
+    if len(pictures) == config.epochs:  # fewer after a resumed training
+        np.save(job.path(".slices.npy"), torch.stack(pictures).half().numpy())
     attack = partial(attack_model, model, threat=threat, rng=torch.Generator().manual_seed(0))
     strong = slice(0, config.strong_images)
     metrics = {

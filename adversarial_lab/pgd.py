@@ -186,7 +186,9 @@ def attack_model(
             start = threat.sample(x, rng)
             for rows in (~fooled).nonzero().squeeze(1).split(size):
                 z[rows], fooled[rows] = follow(x[rows], y[rows], start[rows])
-        fooled &= threat.contains(x, z) & (_logits(model, z, size).argmax(1) != y)
+        for rows in fooled.nonzero().squeeze(1).split(size):
+            again = _logits(model, z[rows], size).argmax(1) != y[rows]
+            fooled[rows] = again & threat.contains(x[rows], z[rows])
     return Attacked(z, fooled)
 
 

@@ -1,8 +1,10 @@
-"""One TRADES training step on MNIST, forward and backward: `trades` and a port of the original.
+"""One TRADES training step, forward and backward: `trades` and a port of the original.
 
 Same network, images, noise, radius, steps and batch. The port follows the published algorithm line
 by line: it computes p(x) again in every inner step, and again for the divergence of the outer one.
-Both must return the same loss. Run it by `python -m benchmarks.bench_trades`.
+Both must return the same loss, to 1e-3 (the tests hold it to 1e-6 at the same x_adv).
+
+    python -m benchmarks.bench_trades
 """
 
 from dataclasses import asdict, dataclass
@@ -26,14 +28,21 @@ LIMIT = 1 / 1.2  # what the project promises: at least 1.2 times faster than the
 class Setting:
     """The step, in data units, and how it is measured. Ten inner steps, as for CIFAR-10."""
 
-    images: int = 896
-    batch_size: int = 128
-    eps: float = 0.3
+    dataset: str
+    batch_size: int
+    eps: float
+    step_size: float
     steps: int = 10
-    step_size: float = 0.05
     beta: float = 6.0
-    rounds: int = 7
+    rounds: int = 9
     threads: int = 1
+
+
+SETTINGS = {
+    "mnist_cnn": Setting("mnist-mini", batch_size=128, eps=0.3, step_size=0.05),
+    "preact_resnet18(16)": Setting("cifar-10-mini", batch_size=32, eps=0.031, step_size=0.007),
+}
+NETWORKS = {"mnist_cnn": nets.mnist_cnn, "preact_resnet18(16)": partial(nets.preact_resnet18, 16)}
 
 
 def port(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
@@ -60,45 +69,43 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> Tensor:
 
 
 def contender(step, model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
-    """seed -> the loss of every batch, each with its gradient taken."""
-
-    def one(a: Tensor, b: Tensor) -> Tensor:
-        model.zero_grad()
-        loss = step(model, a, b, s)
-        loss.backward()
-        return loss.detach()
+    """seed -> the loss, its gradient taken; from the same weights and BatchNorm statistics."""
+    begin = {name: value.clone() for name, value in model.state_dict().items()}
 
     def run(seed: int) -> Tensor:
         torch.manual_seed(seed)
-        batches = zip(x.split(s.batch_size), y.split(s.batch_size), strict=True)
-        return torch.stack([one(a, b) for a, b in batches])
+        model.load_state_dict(begin)
+        model.zero_grad()
+        loss = step(model, x, y, s)
+        loss.backward()
+        return loss.detach()
 
     return run
 
 
-def measure(s: Setting) -> list[harness.Row]:
-    """Both contenders, on a fresh network: the row's `accuracy` holds the mean loss of a round."""
+def measure(network: str, s: Setting) -> list[harness.Row]:
+    """Both contenders, on a fresh network: the row's `accuracy` holds the loss of a round."""
     torch.manual_seed(0)
-    model = nets.mnist_cnn()
-    x, y = data.load("mnist-mini", "test", s.images)
+    model = NETWORKS[network]()
+    x, y = data.load(s.dataset, "test", s.batch_size)
     makers = {PORT: lambda: contender(port, model, x, y, s)}
     makers[OURS] = lambda: contender(ours, model, x, y, s)
-    rows = harness.race(makers, lambda losses: losses.mean().item(), s.rounds, (PORT,))
+    rows = harness.race(makers, lambda loss: loss.item(), s.rounds, (PORT,))
     for theirs, mine in zip(rows[0].accuracy, rows[1].accuracy, strict=True):
-        if abs(theirs - mine) > 1e-4 * theirs:
+        # the sign of a gradient near zero is rounding, so x_adv differs in a few pixels
+        if abs(theirs - mine) > 1e-3 * theirs:
             raise AssertionError(f"the losses differ: {theirs} and {mine}")
     return rows
 
 
-def report(rows: list[harness.Row], s: Setting) -> str:
+def report(network: str, rows: list[harness.Row], s: Setting) -> str:
     """Seconds per step, and the speed-up beside what is promised."""
-    batches = -(-s.images // s.batch_size)
     lines = [
-        f"TRADES step: mnist_cnn, linf eps {s.eps}, {s.steps} inner steps, batch {s.batch_size},"
-        f" {s.threads} thread(s), {s.rounds} rounds"
+        f"TRADES step: {network} on {s.dataset}, linf eps {s.eps}, {s.steps} inner steps,"
+        f" batch {s.batch_size}, {s.threads} thread(s), {s.rounds} rounds"
     ]
     for row in rows:
-        step = 1000 * median(row.seconds) / batches
+        step = 1000 * median(row.seconds)
         lines.append(f"{row.name:34} {step:8.2f} ms a step, loss {row.accuracy[-1]:.6f}")
     kept = "kept" if rows[1].ratios[PORT] <= LIMIT else "MISSED"
     lines.append(f"{1 / rows[1].ratios[PORT]:.2f} times faster; promised >= 1.2: {kept}")
@@ -113,9 +120,9 @@ def facts(s: Setting) -> dict[str, dict]:
 
 
 def main() -> None:
-    s = Setting()
-    torch.set_num_threads(s.threads)
-    print(report(measure(s), s))
+    for network, s in SETTINGS.items():
+        torch.set_num_threads(s.threads)
+        print(report(network, measure(network, s), s), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -71,13 +71,14 @@ def pyautoattack(
     import pyautoattack as pa
 
     def contender(seed: int) -> Tensor:
-        whole = pa.AutoAttack(model, norm="Linf", eps=s.eps, seed=seed, verbose=False)
-        whole.attacks_to_run = [name]
+        settings = {"norm": "Linf", "eps": s.eps, "seed": seed, "version": "custom"}
+        whole = pa.AutoAttack(model, attacks=[name], **settings)
+        whole.verbose = False
         for part in (whole.apgd, whole.apgd_targeted, whole.fab):
             part.n_restarts, part.n_iter = 1, s.steps
         whole.fab.n_target_classes = whole.apgd_targeted.n_target_classes = 9
         whole.square.n_queries = s.queries
-        return whole.run_standard_evaluation(x, y, bs=100)
+        return whole.run_standard_evaluation(x, y, batch_size=100)[0]
 
     return contender
 

@@ -343,8 +343,8 @@ def test_agreement_with_the_reference_implementation():
     x, y = data.load("mnist-mini", "test", 500)
     threat = ThreatModel(norm="linf", eps=0.16)
     ours = standard_evaluation(model, x, y, threat)[-1].found.robust_accuracy
-    peer = autoattack.AutoAttack(model, norm="Linf", eps=threat.eps, device="cpu", verbose=False)
-    z = peer.run_standard_evaluation(x, y, bs=500)
+    peer = autoattack.AutoAttack(model, norm="Linf", eps=threat.eps, seed=0)
+    z, _ = peer.run_standard_evaluation(x, y, batch_size=500)
     theirs = (model(z).argmax(1) == y).double().mean().item()
     assert abs(ours - theirs) <= 0.005
 

@@ -110,7 +110,8 @@ def apgd(
     goal = y if target is None else torch.stack([y, target], 1)
     z = x.clone()
     for state in apgd_path(model, x, goal, threat, loss=loss, steps=steps, rng=rng):
-        z[state.rows] = torch.where(_like(state.wrong, x), state.z, state.best)
+        z[state.rows[state.wrong]] = state.z[state.wrong]
+    z[state.rows[~state.wrong]] = state.best[~state.wrong]
     return z
 
 

@@ -115,8 +115,10 @@ def decompose(model: nn.Module, x: Points, y: Labels, threat: ThreatModel, **att
     fooled = attack_model(model, x, y, threat, **attack).fooled
     with attacking(model), torch.no_grad():
         wrong = torch.cat([model(part).argmax(1) for part in x.split(1000)]) != y
-    counts = (int(wrong.sum()), int((fooled & ~wrong).sum()), int(fooled.sum()))
-    return Risks(*(count / len(x) for count in counts), n=len(x))
+    natural, boundary, robust = (
+        int(event.sum()) / len(x) for event in (wrong, fooled & ~wrong, fooled)
+    )
+    return Risks(natural, boundary, robust, n=len(x))
 
 
 def flip_cost(p_logits: Logits) -> Float[Tensor, " n"]:

@@ -84,16 +84,15 @@ def run(config: Config, job: Job) -> dict:
     x, y = test.x.to(device), test.y.to(device)
     threat = ThreatModel(norm="linf", eps=config.eps)
     make = partial(_objective, config, threat)
-    settings = {"network": config.network, "recipe": config.recipe}
-    model, history = train_network(
-        config, train.x, train.y, make, device=device, job=job, **settings
-    )
+    train_it = partial(train_network, network=config.network, recipe=config.recipe)
+    model, history = train_it(config, train.x, train.y, make, device=device, job=job)
     model = job.save_weights(model)
     rng = torch.Generator().manual_seed(config.seed)
-    attack = {"step_size": config.test_step_size, "rng": rng}
-    risks = decompose(model, x, y, threat, steps=config.test_steps, **attack)
+    size = config.test_step_size
+    risks = decompose(model, x, y, threat, steps=config.test_steps, step_size=size, rng=rng)
     n, strong = risks.n, min(config.strong_images, len(x))
-    found = attack_model(model, x[:strong], y[:strong], threat, steps=100, restarts=10, **attack)
+    attack = partial(attack_model, threat=threat, step_size=size, rng=rng)
+    found = attack(model, x[:strong], y[:strong], steps=100, restarts=10)
     metrics = {
         "clean": accuracy(round(n * (1 - risks.natural)), n),
         f"pgd-{config.test_steps}": accuracy(round(n * (1 - risks.robust)), n),

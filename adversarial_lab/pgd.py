@@ -85,7 +85,8 @@ def pgd(
     start: Points | None = None,
 ) -> Points:
     """The last iterate $x^{(K)}$ of `pgd_path`: what adversarial training trains on."""
-    *_, z = pgd_path(f, x, threat, steps=steps, step_size=step_size, rng=rng, start=start)
+    for z in pgd_path(f, x, threat, steps=steps, step_size=step_size, rng=rng, start=start):
+        pass  # one iterate in memory, not all of them
     return z
 
 

@@ -164,7 +164,7 @@ def attack_model(
 
     The clean input and every iterate of every restart count. With `stop_when_fooled` a fallen
     example leaves the batch: the same answer for less work, since every start is drawn for all
-    examples. loss: (logits, y) -> (n,). batch_size: by default 100 on a CPU (it fits the
+    examples. loss: (logits, y) -> (n,). batch_size: by default 200 on a CPU (it fits the
     cache), 1,000 elsewhere. Every z that counts is verified once more: inside N(x), and wrong.
     Raises ValueError on inputs, labels or logits that make no sense.
     """
@@ -173,7 +173,7 @@ def attack_model(
         raise ValueError(f"restarts must be >= 1, got {restarts}")
     if len(y) != len(x):
         raise ValueError(f"y must hold one label per example, got {len(y)} for {len(x)} examples")
-    size = batch_size or (100 if x.device.type == "cpu" else 1000)
+    size = batch_size or (200 if x.device.type == "cpu" else 1000)
     step_size = _step_size(threat, steps, step_size)
     one_step = partial(ascend, threat=threat, step_size=step_size, rng=rng)
     follow = partial(

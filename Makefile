@@ -17,7 +17,7 @@ book: $(VENV)/installed ## Run the pages, build the book, export the notebooks.
 	@$(RUN) -m tools.build_book
 
 test: book ## Build the book, then run every test.
-	@$(RUN) -m pytest -n $(WORKERS)
+	@$(RUN) -m pytest -n $(WORKERS) -rs
 
 lint: $(VENV)/installed ## Check style, format and types.
 	$(RUN) -m ruff check .

@@ -49,7 +49,7 @@ from adversarial_lab import data, nets
 from adversarial_lab.threat import ThreatModel
 
 images = data.load("mnist-mini", "test", 20)
-x = ThreatModel("linf", 0.1, (0.0, 1.0)).sample(images.x)
+x = ThreatModel(norm="linf", eps=0.1).sample(images.x)
 right = {name: int((nets.shipped(name)(x).argmax(1) == images.y).sum()) for name in NAMES}
 report = {
     "home": str(pathlib.Path(adversarial_lab.__file__).parent),

@@ -107,11 +107,11 @@ def _cached(cache, notebook) -> bool:
 
 
 def _execute(path, notebook):
-    print(f"running {path.relative_to(ROOT)}", flush=True)
+    print(f"running {path.relative_to(ROOT)}\n", end="", flush=True)  # one write: threads
     timeout = config()["execute"]["timeout"]
     quiet = {"extra_arguments": ["--IPKernelApp.log_level=40"]}
     result = single_nb_execution(notebook, path.parent, timeout, allow_errors=False, **quiet)
-    print(f"  {path.relative_to(ROOT)}: {result.time:.0f} s", flush=True)
+    print(f"  {path.relative_to(ROOT)}: {result.time:.0f} s\n", end="", flush=True)
     return result
 
 

@@ -8,6 +8,7 @@ which other processes hardly change; with more it is the wall clock.
 import gc
 import json
 import platform
+import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -43,15 +44,15 @@ def race(
     """Every contender once per round, after one round that does not count.
 
     makers: name -> function that imports and prepares; an ImportError there makes an absent row.
-    The order is turned by one each round, and all have the round's number as seed.
+    Each round has an order of its own (what ran before leaves the memory in its own state), and
+    all have the round's number as seed.
     """
     ready = {name: _prepared(make) for name, make in makers.items()}
     rows = [Row(name, absent=attack if isinstance(attack, str) else None)
             for name, attack in ready.items()]  # fmt: skip
     here = [row for row in rows if row.absent is None]
     for k in range(-1, rounds):
-        turn = k % len(here)
-        for row in here[turn:] + here[:turn]:
+        for row in random.Random(k).sample(here, len(here)):
             _once(row, ready[row.name], judge, seed=k + 1, counts=k >= 0)
     seconds = {row.name: row.seconds for row in here}
     for row in here:

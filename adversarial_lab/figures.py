@@ -75,12 +75,15 @@ def images(
     titles: Sequence[str] | Sequence[Sequence[str]] | None = None,
     labels: Sequence[str] | None = None,
     size: float = 1.0,
+    spans: Sequence[float | None] | None = None,
 ) -> Figure:
     """A grid of images, `size` inches each: (h, w), (1, h, w) or (3, h, w), arrays or tensors.
 
     An image in [0, 1] is shown as it is. One with negative values is a perturbation, shown
     around mid-grey (colour) or from blue through white to red (one channel), scaled to its
     largest entry. `titles` has one string per column, or one list per row; `labels` one per row.
+    `spans` has one entry per row: a number draws the row as perturbations on one scale, from
+    minus to plus that number; None decides by the sign, as above.
     """
     grid = [list(row) for row in rows]
     nrows, ncols = len(grid), max((len(row) for row in grid), default=0)
@@ -88,13 +91,15 @@ def images(
         raise ValueError("images: rows holds no image; give a list of rows of images")
     per_row = _titles_per_row(titles, nrows)
     _check_length("labels", labels, nrows, "rows")
+    _check_length("spans", spans, nrows, "rows")
     fig, axes = figure(
         size * ncols + (0.9 if labels else 0), (size + 0.25) * nrows, nrows, ncols, squeeze=False
     )
     for i, row in enumerate(grid):
         _check_length(f"titles for row {i}", per_row[i], len(row), "images")
         for j, ax in enumerate(axes[i]):
-            _draw_image(ax, row[j] if j < len(row) else None, per_row[i][j : j + 1])
+            span = spans[i] if spans else None
+            _draw_image(ax, row[j] if j < len(row) else None, per_row[i][j : j + 1], span)
         if labels:
             axes[i, 0].set_ylabel(labels[i], rotation=0, ha="right", va="center")
     return fig
@@ -115,25 +120,26 @@ def _check_length(name: str, given: Sequence[Any] | None, n: int, what: str) -> 
         raise ValueError(f"images: {name} has {len(given)} entries for {n} {what}")
 
 
-def _draw_image(ax: Axes, image: Any | None, title: Sequence[str]) -> None:
+def _draw_image(ax: Axes, image: Any | None, title: Sequence[str], span: float | None) -> None:
     """One panel without ticks; without an image it is left empty."""
     ax.set(xticks=[], yticks=[], frame_on=False)
     ax.grid(False)
     if image is None:
         return
-    array, colours = _shown(image)
+    array, colours = _shown(image, span)
     ax.imshow(array, interpolation="nearest", **colours)
     ax.set_title("".join(title), fontsize=9)
 
 
-def _shown(image: Any) -> tuple[np.ndarray, Mapping[str, Any]]:
+def _shown(image: Any, span: float | None) -> tuple[np.ndarray, Mapping[str, Any]]:
     """The array ``imshow`` wants and its colour limits."""
     array = np.asarray(image.detach().cpu() if hasattr(image, "detach") else image, dtype=float)
     if not (array.ndim == 2 or (array.ndim == 3 and array.shape[0] in (1, 3))):
         raise ValueError(
             f"images: an image has shape {array.shape}; give (h, w), (1, h, w) or (3, h, w)"
         )
-    signed, largest = array.min() < 0, np.abs(array).max()
+    signed = span is not None or array.min() < 0
+    largest = span or np.abs(array).max()
     if array.ndim == 3 and array.shape[0] == 3:
         array = array.transpose(1, 2, 0)
         return (0.5 + array / (2 * largest) if signed else np.clip(array, 0, 1)), {}

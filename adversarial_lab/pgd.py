@@ -5,7 +5,8 @@ the last iterate (training), `strongest` the best per example over any iterates 
 `fgsm` takes one step, and `attack_model` counts what is left standing, skipping what has fallen.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -25,8 +26,9 @@ def ascend(
 ) -> Points:
     r"""$x^{(k+1)}=\Pi_{N(x)}(x^{(k)}+\alpha\,v(\nabla f(x^{(k)})))$, one step of Section 17.1.1.
 
-    v is `threat.steepest`: sign(g) for linf, g/||g|| for l2. f is summed over the examples, never
+    v is sign(g) for linf and g/||g|| for l2 (`threat.step`). f is summed over the examples, never
     averaged: each example keeps a gradient of its own size (a mean underflows in half precision).
+    Raises ValueError if f is not per example or its gradient is NaN.
     """
     z = z.detach().requires_grad_()
     value = f(z)
@@ -36,7 +38,13 @@ def ascend(
             f" {tuple(value.shape)}, requires_grad={value.requires_grad}"
         )
     (g,) = torch.autograd.grad(value.sum(), z)
-    return threat.project(z.detach() + step_size * threat.steepest(g, rng), x)
+    if g.isnan().any():
+        bad = int(g.isnan().flatten(1).any(1).sum())
+        raise ValueError(
+            f"f has a NaN gradient in {bad} of {len(z)} examples: an attack"
+            " that cannot move proves nothing (Section 17.2)"
+        )
+    return threat.project(threat.step(z.detach(), g, step_size, rng), x)
 
 
 def pgd_path(
@@ -57,6 +65,10 @@ def pgd_path(
     """
     threat.check(x)
     step_size = _step_size(threat, steps, step_size)
+    if start is not None and (start.shape != x.shape or not start.isfinite().all()):
+        raise ValueError(
+            f"start must be finite and of x's shape {tuple(x.shape)}, got {tuple(start.shape)}"
+        )
     z = threat.sample(x, rng) if start is None else threat.project(start, x)
     yield z
     for _ in range(steps):
@@ -69,8 +81,8 @@ def _step_size(threat: ThreatModel, steps: int, step_size: float | None) -> floa
         raise ValueError(f"steps must be >= 1, got {steps}")
     if step_size is None:
         return 2.5 * threat.eps / steps
-    if not step_size >= 0:
-        raise ValueError(f"step_size must be >= 0 in data units, got {step_size}")
+    if not 0 <= step_size < float("inf"):
+        raise ValueError(f"step_size must be finite and >= 0 in data units, got {step_size}")
     return step_size
 
 
@@ -85,9 +97,8 @@ def pgd(
     start: Points | None = None,
 ) -> Points:
     """The last iterate $x^{(K)}$ of `pgd_path`: what adversarial training trains on."""
-    for z in pgd_path(f, x, threat, steps=steps, step_size=step_size, rng=rng, start=start):
-        pass  # one iterate in memory, not all of them
-    return z
+    path = pgd_path(f, x, threat, steps=steps, step_size=step_size, rng=rng, start=start)
+    return deque(path, maxlen=1).pop()  # one iterate in memory, not all of them
 
 
 def fgsm(
@@ -138,7 +149,7 @@ class Attacked:
     @property
     def robust_accuracy(self) -> float:
         """Share of the examples that the attack could not break."""
-        return 1 - self.fooled.double().mean().item()
+        return int((~self.fooled).sum()) / len(self.fooled)
 
 
 def cross_entropy(logits: Float[Tensor, "n k"], y: Labels) -> Float[Tensor, " n"]:
@@ -164,13 +175,16 @@ def attack_model(
 
     The clean input and every iterate of every restart count. With `stop_when_fooled` a fallen
     example leaves the batch: the same answer for less work, since every start is drawn for all
-    examples. loss: (logits, y) -> (n,). batch_size: by default 200 on a CPU (it fits the
-    cache), 1,000 elsewhere. Every z that counts is verified once more: inside N(x), and wrong.
-    Raises ValueError on inputs, labels or logits that make no sense.
+    examples (in l2, up to the random directions taken where a gradient is zero). loss: (logits, y)
+    -> (n,). batch_size: by default 200 on a CPU (it fits the cache), 1,000 elsewhere. Every z that
+    counts is verified once more: inside N(x), and wrong. Raises ValueError on inputs, labels,
+    logits or gradients that make no sense.
     """
     threat.check(x)
-    if restarts < 1:
-        raise ValueError(f"restarts must be >= 1, got {restarts}")
+    if restarts < 1 or (batch_size is not None and batch_size < 1):
+        raise ValueError(
+            f"restarts and batch_size must be >= 1, got restarts={restarts}, {batch_size=}"
+        )
     if len(y) != len(x):
         raise ValueError(f"y must hold one label per example, got {len(y)} for {len(x)} examples")
     size = batch_size or (200 if x.device.type == "cpu" else 1000)
@@ -185,12 +199,18 @@ def attack_model(
         z, fooled = x.clone(), logits.argmax(1) != y
         for _ in range(restarts):
             start = threat.sample(x, rng)
-            for rows in (~fooled).nonzero().squeeze(1).split(size):
+            for rows in _rows(~fooled, size):
                 z[rows], fooled[rows] = follow(x[rows], y[rows], start[rows])
-        for rows in fooled.nonzero().squeeze(1).split(size):
+        for rows in _rows(fooled, size):
             again = _logits(model, z[rows], size).argmax(1) != y[rows]
             fooled[rows] = again & threat.contains(x[rows], z[rows])
     return Attacked(z, fooled)
+
+
+def _rows(chosen: Tensor, size: int) -> Sequence[Tensor]:
+    """The chosen rows in batches; none, not one empty batch, if there are none."""
+    rows = chosen.nonzero().squeeze(1)
+    return rows.split(size) if len(rows) else ()
 
 
 @torch.no_grad()

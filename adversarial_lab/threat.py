@@ -27,6 +27,7 @@ class Geometry:
     length: Callable[[Rows], Tensor]  # the norm of each row
     project: Callable[[Rows, Rows, float, Box], Tensor]  # z into the ball around x and the box
     steepest: Callable[[Rows, Rng], Tensor]  # argmax of <g, v> over the unit ball
+    step: Callable[[Rows, Rows, float, Box, Rng], Tensor]  # from z along g, of a given length
     sample: Callable[[Rows, Rng], Tensor]  # uniform in the unit ball
 
 
@@ -44,15 +45,15 @@ class ThreatModel:
     box: Box = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if self.norm not in GEOMETRIES:
+        if not isinstance(self.norm, str) or self.norm not in GEOMETRIES:
             raise ValueError(f"norm must be one of {sorted(GEOMETRIES)}, got {self.norm!r}")
         if not (self.eps >= 0 and math.isfinite(self.eps)):
             raise ValueError(f"eps must be finite and >= 0 in data units, got {self.eps}")
         if self.box is None:
             return
-        low, high = self.box
-        if not low < high:
+        if len(self.box) != 2 or not self.box[0] < self.box[1]:
             raise ValueError(f"box must be (low, high) with low < high, got {self.box}")
+        low, high = self.box
         if self.norm == "linf" and self.eps > high - low:
             raise ValueError(
                 f"eps={self.eps} is wider than the box {self.box}: eps is in data units"
@@ -69,7 +70,7 @@ class ThreatModel:
 
     def contains(self, x: Points, z: Points, *, slack: float = 1e-5) -> Bool[Tensor, " n"]:
         """True where z lies in N(x), up to `slack` in data units for float32 rounding."""
-        inside = self.distance(x.double(), z.double()) <= self.eps + slack
+        inside = self.distance(_wide(x), _wide(z)) <= self.eps + slack
         if self.box is not None:
             low, high = self.box
             inside &= ((z >= low) & (z <= high)).flatten(1).all(1)
@@ -91,6 +92,16 @@ class ThreatModel:
         undefined there). l1: the sign of the largest coordinate, all others 0.
         """
         return GEOMETRIES[self.norm].steepest(g.flatten(1), rng).view(g.shape)
+
+    def step(self, z: Points, g: Points, size: float, rng: Rng = None) -> Points:
+        r"""$z+\alpha\,v$ with v = `steepest(g)` and alpha = `size`: one step of Section 17.1.1.
+
+        For l1 inside a box the length goes to the largest gradients in turn, each coordinate up to
+        its wall: the single steepest one is often at its wall already, and would not move at all.
+        Source for l1: the idea of Croce and Hein 2021.
+        """
+        geometry = GEOMETRIES[self.norm]
+        return geometry.step(z.flatten(1), g.flatten(1), size, self.box, rng).view(z.shape)
 
     def sample(self, x: Points, rng: Rng = None) -> Points:
         """Start of Section 17.1.1: x plus a uniform draw from the eps-ball, moved into the box."""
@@ -162,6 +173,10 @@ def _linf_steepest(g: Rows, rng: Rng) -> Tensor:
     return g.sign()
 
 
+def _linf_step(z: Rows, g: Rows, size: float, box: Box, rng: Rng) -> Tensor:
+    return z + size * _linf_steepest(g, rng)
+
+
 def _linf_sample(like: Rows, rng: Rng) -> Tensor:
     return 2 * _uniform(like, rng) - 1
 
@@ -185,6 +200,10 @@ def _l2_steepest(g: Rows, rng: Rng) -> Tensor:
         largest = g.abs().amax(1, keepdim=True)
     g = g / largest  # else the squares of a 1e-30 gradient underflow to 0
     return g / _l2_length(g)[:, None]
+
+
+def _l2_step(z: Rows, g: Rows, size: float, box: Box, rng: Rng) -> Tensor:
+    return z + size * _l2_steepest(g, rng)
 
 
 def _l2_sample(like: Rows, rng: Rng) -> Tensor:
@@ -225,6 +244,17 @@ def _l1_steepest(g: Rows, rng: Rng) -> Tensor:
     return torch.zeros_like(g).scatter(1, largest, g.gather(1, largest).sign())
 
 
+def _l1_step(z: Rows, g: Rows, size: float, box: Box, rng: Rng) -> Tensor:
+    if box is None:
+        return z + size * _l1_steepest(g, rng)
+    room = torch.where(g > 0, box[1] - z, z - box[0]).clamp(min=0) * (g != 0)
+    order = g.abs().argsort(1, descending=True)
+    room = room.gather(1, order)
+    spent = room.cumsum(1) - room  # by the coordinates with larger gradients
+    share = torch.minimum((size - spent).clamp(min=0), room)
+    return z + g.sign() * torch.zeros_like(z).scatter(1, order, share)
+
+
 def _l1_sample(like: Rows, rng: Rng) -> Tensor:
     # d of d + 1 exponentials over their sum are uniform in the simplex; random signs, in the ball
     share = -torch.log1p(-_uniform(like, rng, (len(like), like.shape[1] + 1)))
@@ -233,7 +263,7 @@ def _l1_sample(like: Rows, rng: Rng) -> Tensor:
 
 
 GEOMETRIES: dict[str, Geometry] = {
-    "linf": Geometry(_linf_length, _linf_project, _linf_steepest, _linf_sample),
-    "l2": Geometry(_l2_length, _l2_project, _l2_steepest, _l2_sample),
-    "l1": Geometry(_l1_length, _l1_project, _l1_steepest, _l1_sample),
+    "linf": Geometry(_linf_length, _linf_project, _linf_steepest, _linf_step, _linf_sample),
+    "l2": Geometry(_l2_length, _l2_project, _l2_steepest, _l2_step, _l2_sample),
+    "l1": Geometry(_l1_length, _l1_project, _l1_steepest, _l1_step, _l1_sample),
 }

@@ -61,6 +61,7 @@ def trades(
         raise ValueError(f"beta must be finite and >= 0, got {beta}")
     if beta == 0:
         return erm(model, x, y)
+    threat.check(x)
     with attacking(model):
         constant = model(x).detach()
         check_logits(constant, y)

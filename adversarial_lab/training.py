@@ -7,8 +7,9 @@ of training done.
 """
 
 import json
+import math
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
@@ -60,6 +61,11 @@ def check_logits(logits: Tensor, y: Tensor) -> None:
     if y.min() < 0 or y.max() >= logits.shape[1]:
         raise ValueError(
             f"y must hold labels 0..{logits.shape[1] - 1}, got {int(y.min())}..{int(y.max())}"
+        )
+    if not logits.isfinite().all():
+        bad = int((~logits.isfinite()).flatten(1).any(1).sum())
+        raise ValueError(
+            f"model must return finite logits, got NaN or inf for {bad} of {n} examples"
         )
     if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < 1e-4:
         raise ValueError(
@@ -110,31 +116,54 @@ def fit_path(
 
     ramp: fraction of training done -> keyword arguments of the objective. watch: measured at each
     epoch's end on the averaged network if there is one. rng: the generator that loader and attack
-    draw from; reseeded by epoch, so a run that resumes from `checkpoint` ends in the same digits.
-    Raises FloatingPointError when the loss is no longer finite.
+    draw from; reseeded by epoch, so a run that resumes from `checkpoint` ends in the same digits
+    (torch's global generator, which dropout uses, is not). loader: with a length (`data.Batches`).
+    Raises FloatingPointError when the loss is no longer finite, ValueError on a checkpoint of
+    another training.
     """
-    state, history, seed = State(model, optimizer, schedule, average), [], rng.initial_seed()
-    if checkpoint is not None and Path(checkpoint).exists():
-        history = state.load(Path(checkpoint))
-        yield from history
+    about = {"epochs": epochs, "seed": rng.initial_seed(), "batches": _batches(loader)}
+    state = State(model, optimizer, schedule, average, about)
+    history = state.load(checkpoint) if checkpoint is not None else []
+    yield from history
     for epoch in range(len(history), epochs):
-        rng.manual_seed(seed + epoch)
+        total = 0.0
         model.train()
-        total = torch.zeros(())
         bar = tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=not progress)
-        for i, (x, y) in enumerate(bar):
-            loss = objective(model, x, y, **ramp((epoch + i / len(bar)) / epochs))
-            optimizer.zero_grad()
-            loss.backward()
-            state.step()
-            total = total + loss.detach().cpu()
-        if not total.isfinite():
-            raise FloatingPointError(f"the loss is {total.item()} in epoch {epoch + 1}")
+        with _seeded(rng, epoch):
+            for i, (x, y) in enumerate(bar):
+                loss = objective(model, x, y, **ramp((epoch + i / len(bar)) / epochs))
+                optimizer.zero_grad()
+                loss.backward()
+                state.step()
+                total = total + loss.detach()
+        mean = float(total) / len(bar)
+        if not math.isfinite(mean):
+            raise FloatingPointError(f"the loss is {mean} in epoch {epoch + 1}")
         watched = watch(model if average is None else average.module)
-        history.append({"epoch": epoch + 1, "loss": total.item() / len(bar), **watched})
+        history.append({"epoch": epoch + 1, "loss": mean, **watched})
         if checkpoint is not None:
-            state.save(Path(checkpoint), history)
+            state.save(checkpoint, history)
         yield history[-1]
+
+
+def _batches(loader: Iterable) -> int:
+    if not isinstance(loader, Sized) or not len(loader):
+        raise ValueError(f"loader must have a length >= 1 (see data.Batches), got {loader!r}")
+    return len(loader)
+
+
+@contextmanager
+def _seeded(rng: torch.Generator, epoch: int) -> Iterator[None]:
+    """The generator seeded for one epoch, then as it was found: calling again resumes the same run.
+
+    Seeds are spread by a large odd factor, so the epochs of two runs never share their noise.
+    """
+    seed = rng.initial_seed()
+    rng.manual_seed((seed * 2654435761 + epoch) % 2**32)
+    try:
+        yield
+    finally:
+        rng.manual_seed(seed)
 
 
 def fit(*args: Any, **kwargs: Any) -> list[Row]:
@@ -177,15 +206,15 @@ class State:
         optimizer: torch.optim.Optimizer,
         schedule: LRScheduler | None,
         average: AveragedModel | None,
+        about: dict[str, Any],
     ) -> None:
-        self.optimizer, self.schedule, self.average, self.model = (
-            optimizer,
-            schedule,
-            average,
-            model,
-        )
+        self.model, self.optimizer = model, optimizer
+        self.schedule, self.average = schedule, average
         parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
         self.parts = {name: part for name, part in parts.items() if part is not None}
+        kinds = {n: type(p).__name__ for n, p in self.parts.items() if not isinstance(p, nn.Module)}
+        shapes = {k: list(v.shape) for k, v in model.state_dict().items()}
+        self.about = {**about, **kinds, "shapes": shapes, "average": average is not None}
 
     def step(self) -> None:
         self.optimizer.step()
@@ -198,20 +227,28 @@ class State:
         """One safetensors file, replaced whole: tensors by name, all else as JSON beside them."""
         tensors: dict[str, Tensor] = {}
         plain = _pack({name: p.state_dict() for name, p in self.parts.items()}, "", tensors)
-        text = json.dumps({"history": history, "state": plain})
+        text = json.dumps({"history": history, "about": self.about, "state": plain})
+        path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_file = path.with_name(path.name + ".partial")
         save_file(tensors, partial_file, metadata={"training": text})
         os.replace(partial_file, path)
 
     def load(self, path: Path) -> list[Row]:
-        """Restore every part; return the rows so far. Raises ValueError on another run's file."""
-        with safe_open(path, framework="pt") as file:
-            saved = json.loads(file.metadata()["training"])
-            state = _unpack(saved["state"], file.get_tensor)
-        if set(state) != set(self.parts):
+        """Restore every part, return the rows so far; [] without a file."""
+        if not Path(path).exists():
+            return []
+        try:
+            with safe_open(path, framework="pt") as file:
+                saved = json.loads(file.metadata()["training"])
+                about, state = saved["about"], _unpack(saved["state"], file.get_tensor)
+        except (SafetensorError, KeyError, TypeError) as error:
+            raise ValueError(f"checkpoint {path} is not one of a training: {error}") from error
+        if other := {k for k in about | self.about if about.get(k) != self.about.get(k)}:
+            was, now = ({k: d.get(k) for k in sorted(other)} for d in (about, self.about))
             raise ValueError(
-                f"checkpoint {path} holds {sorted(state)}, this training has {sorted(self.parts)}"
+                f"checkpoint {path} is of another training, {was}, and this one has {now}:"
+                " delete it or give another path"
             )
         for name, part in self.parts.items():
             part.load_state_dict(state[name])

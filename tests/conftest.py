@@ -1,8 +1,11 @@
 import jaxtyping
 import pytest
 import torch
+from hypothesis import settings
 
 torch.set_num_threads(1)
+settings.register_profile("same examples every time", derandomize=True)
+settings.load_profile("same examples every time")
 
 
 @pytest.fixture

@@ -255,3 +255,12 @@ def test_images_take_one_title_each_and_one_label_per_row():
 def test_bad_grids_are_errors(arguments, message):
     with pytest.raises(ValueError, match=message):
         images(**arguments)
+
+
+def test_a_span_draws_a_row_as_perturbations_on_one_scale():
+    zero, small = np.zeros((2, 2)), np.full((2, 2), 0.1)
+    fig = images([[small, zero], [small, zero]], spans=[None, 0.4])
+    limits = [ax.images[0].get_clim() for ax in fig.axes]
+    assert limits == [(0, 1), (0, 1), (-0.4, 0.4), (-0.4, 0.4)]
+    with pytest.raises(ValueError, match="spans has 1 entries for 2 rows"):
+        images([[small], [zero]], spans=[None])

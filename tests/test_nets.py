@@ -1,5 +1,6 @@
 import hashlib
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,6 +74,15 @@ def test_the_robust_network_withstands_pgd_and_the_standard_one_does_not(name, l
     rng = torch.Generator().manual_seed(0)
     found = attack_model(nets.shipped(name), x, y, threat, steps=40, rng=rng)
     assert low <= found.robust_accuracy <= high
+
+
+def test_l1_attacks_move_pixels_that_can_move():
+    """Most pixels of a digit are black or white: a step on the steepest one alone would stand."""
+    x, y = data.load("mnist-mini", "test", 100)
+    threat, rng = ThreatModel(norm="l1", eps=20.0), torch.Generator().manual_seed(0)
+    attack = partial(attack_model, x=x, y=y, threat=threat, steps=20, step_size=5.0, rng=rng)
+    standard, robust = (attack(nets.shipped(n)) for n in ("mnist-standard", "mnist-pgd"))
+    assert standard.robust_accuracy <= 0.05 < robust.robust_accuracy
 
 
 def test_the_shipped_robust_network_meets_its_target():

@@ -30,6 +30,39 @@ def test_a_linear_loss_is_maximised_exactly(norm, shape, rng):
     torch.testing.assert_close(linear(w)(z), best, rtol=1e-3, atol=1e-3)
 
 
+def best_in_box(norm, eps, x, w):
+    """The largest w.z over ball and box: (linf) clip, (l1) fill by |w|, (l2) clip(x + t w)."""
+    room = torch.where(w > 0, 1 - x, x)
+    if norm == "linf":
+        move = room.clamp(max=eps)
+    elif norm == "l1":
+        order = w.abs().argsort(descending=True)
+        filled = room[:, order]
+        filled = torch.minimum((eps - (filled.cumsum(1) - filled)).clamp(min=0), filled)
+        move = torch.zeros_like(room)
+        move[:, order] = filled
+    else:
+        low, high = torch.zeros(len(x), 1), torch.full((len(x), 1), 1e3)
+        for _ in range(60):
+            t = (low + high) / 2
+            short = torch.minimum(t * w.abs(), room).norm(dim=1, keepdim=True) < eps
+            low, high = torch.where(short, t, low), torch.where(short, high, t)
+        move = torch.minimum(low * w.abs(), room)
+    return (x * w).sum(1) + (move * w.abs()).sum(1)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.3), ("l2", 1.5), ("l1", 4.0)])
+def test_a_linear_loss_in_a_box_is_maximised(norm, eps, rng):
+    """Half of the pixels are at a wall, as in a digit."""
+    x, w = torch.rand(20, 60, generator=rng), torch.randn(60, generator=rng)
+    x[:, ::2] = x[:, ::2].round()
+    threat = ThreatModel(norm=norm, eps=eps)
+    path = pgd_path(linear(w), x, threat, steps=300, step_size=eps / 20, rng=rng)
+    gain = linear(w)(strongest(linear(w), path)) - linear(w)(x)
+    best = best_in_box(norm, eps, x, w) - linear(w)(x)
+    assert (gain <= best * (1 + 1e-4)).all() and (gain >= 0.97 * best).all()
+
+
 @pytest.mark.parametrize(
     ("step", "steps", "gain"), [(0.3 / 40, 40, 3 / 4), (0.01, 40, 8 / 9), (2 * 0.3 / 40, 40, 1)]
 )
@@ -117,7 +150,7 @@ def test_restarts_find_what_one_start_misses(rng):
     f = lambda z: hill(z[:, 0], 0.3, 1.0, 0.2) + hill(z[:, 0], 0.95, 3.0, 0.05)  # noqa: E731
     x, threat = torch.full((200, 1), 0.5), ThreatModel(norm="linf", eps=0.5)
     path = partial(pgd_path, f, x, threat, steps=30, rng=rng)
-    for size in (0.003, 0.01, 0.02):
+    for size in (0.003, 0.02, 0.1, 0.25, 0.5):
         assert (f(strongest(f, path(step_size=size))) > 2).float().mean() < 0.4
     many = chain.from_iterable(path(step_size=0.01) for _ in range(20))
     assert (f(strongest(f, many)) > 2).float().mean() > 0.95
@@ -171,6 +204,16 @@ def test_the_last_iterate_counts_and_is_what_a_standing_example_gets(rng):
     torch.testing.assert_close(found.z[~falls], worst[~falls])
 
 
+@pytest.mark.claim("17.1", "Eq. (1) is an expectation: as a maximum it would be 1 for any error")
+def test_with_a_maximum_over_the_data_every_imperfect_classifier_has_risk_one(net, rng):
+    x = torch.rand(100, 3, 4, generator=rng)
+    y, threat = net(x).argmax(1), ThreatModel(norm="linf", eps=0.0)
+    for wrong in (1, 10, 50):
+        labels = torch.where(torch.arange(100) < wrong, (y + 1) % 4, y)
+        loss = attack_model(net, x, labels, threat, steps=1).fooled.double()
+        assert loss.mean().item() == pytest.approx(wrong / 100) and loss.max() == 1
+
+
 @pytest.mark.parametrize("restarts", [1, 3])
 def test_stopping_gives_the_same_answer(net, restarts, rng):
     x, y = torch.rand(300, 3, 4, generator=rng), torch.randint(4, (300,), generator=rng)
@@ -200,6 +243,39 @@ def test_misclassified_examples_count_as_fallen_without_attack(net, rng):
     wrong = (net(x).argmax(1) + 1) % 4
     found = attack_model(net, x, wrong, ThreatModel(norm="linf", eps=0.0), steps=1)
     assert found.fooled.all() and torch.equal(found.z, x)
+
+
+class Fussy(nn.Module):
+    """The usual flattening, which cannot take an empty batch."""
+
+    def __init__(self, w):
+        super().__init__()
+        self.w = w
+
+    def forward(self, z):
+        score = z.view(z.size(0), -1) @ self.w
+        return torch.stack([-score, score], 1)
+
+
+@pytest.mark.parametrize("fallen", [0.0, 1.0])
+def test_a_network_never_sees_an_empty_batch(fallen, rng):
+    x, w = torch.rand(7, 3, 2, generator=rng), torch.ones(6)
+    threat, y = ThreatModel(norm="linf", eps=0.01), torch.full((7,), 1 - int(fallen))
+    assert attack_model(Fussy(w), x, y, threat, steps=2, restarts=3).robust_accuracy == 1 - fallen
+
+
+def test_a_nan_gradient_is_an_error_not_robustness(rng):
+    f = lambda z: (z - z.detach()).abs().sqrt().sum(1)  # noqa: E731 - its slope at 0 is inf * 0
+    x = torch.rand(4, 3, generator=rng)
+    with pytest.raises(ValueError, match="NaN gradient in 4 of 4"):
+        pgd(f, x, ThreatModel(norm="linf", eps=0.1), steps=1)
+
+
+@pytest.mark.parametrize("start", [torch.zeros(2, 2), torch.full((2, 3), float("nan"))])
+def test_a_bad_start_is_refused(start, unchecked):
+    x = torch.full((2, 3), 0.5)
+    with pytest.raises(ValueError, match=r"start must be finite and of x's shape \(2, 3\)"):
+        pgd(lambda z: z.sum(1), x, ThreatModel(norm="linf", eps=0.1), steps=1, start=start)
 
 
 class Hiccup(nn.Module):
@@ -258,8 +334,10 @@ def probabilities(z):
         ({"y": torch.zeros(5)}, "integer labels"),
         ({"model": nn.Flatten(0)}, r"logits of shape \(n, k\) for 5 labels, got \(60,\)"),
         ({"steps": 0}, "steps must be >= 1, got 0"),
-        ({"restarts": 0}, "restarts must be >= 1, got 0"),
-        ({"step_size": -0.1}, "step_size must be >= 0"),
+        ({"restarts": 0}, "must be >= 1, got restarts=0"),
+        ({"batch_size": 0}, "must be >= 1, got restarts=1, batch_size=0"),
+        ({"step_size": -0.1}, "step_size must be finite and >= 0"),
+        ({"step_size": float("inf")}, "step_size must be finite"),
     ],
 )
 def test_bad_input_is_refused(net, change, message, unchecked):

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 from scipy.stats import kstest
 
+from adversarial_lab import threat as threat_module
 from adversarial_lab.threat import GEOMETRIES, ThreatModel
 
 norms = pytest.mark.parametrize("norm", sorted(GEOMETRIES))
@@ -32,7 +33,7 @@ def nearest_in_ball(norm, eps, v):
     found = minimize(
         lambda s: ((s[:d] - s[d:] - v) ** 2).sum(),
         np.zeros(2 * d),
-        bounds=[(0, None)] * 2 * d,
+        bounds=[(0, 10)] * 2 * d,
         constraints={"type": "ineq", "fun": lambda s: length(s[:d], s[d:])},
         method="SLSQP",
         options={"ftol": 1e-15, "maxiter": 1000},
@@ -144,6 +145,33 @@ def test_l2_step_of_a_zero_gradient_is_a_random_unit_vector(rng):
     assert v[1:].mean(0).norm() < 0.2 and len(v[1:].unique(dim=0)) == 199
 
 
+def test_an_l1_step_in_a_box_spends_its_length_on_what_can_still_move():
+    threat = ThreatModel(norm="l1", eps=1.0)
+    z = torch.tensor([[1.0, 0.8, 0.5, 0.5, 0.0]])
+    g = torch.tensor([[9.0, 3.0, -2.0, 1.0, 0.0]])  # the steepest pixel is at its wall
+    step = threat.step(z, g, 0.6)
+    torch.testing.assert_close(step, torch.tensor([[1.0, 1.0, 0.1, 0.5, 0.0]]))
+    free = ThreatModel(norm="l1", eps=1.0, box=None).step(z, g, 0.6)
+    torch.testing.assert_close(free, z + torch.tensor([[0.6, 0, 0, 0, 0]]))
+
+
+@norms
+def test_a_step_without_a_box_is_steepest(norm, rng):
+    threat = ThreatModel(norm=norm, eps=1.0, box=None)
+    z, g = torch.randn(2, 4, 3, generator=rng)
+    torch.testing.assert_close(threat.step(z, g, 0.3), z + 0.3 * threat.steepest(g))
+
+
+def test_nothing_needs_double_precision_where_there_is_none(monkeypatch, rng):
+    """Apple's MPS has no float64."""
+    monkeypatch.setattr(threat_module, "_wide", lambda v: v)
+    monkeypatch.setattr(torch.Tensor, "double", None)
+    x = torch.rand(5, 6, generator=rng)
+    for norm in GEOMETRIES:
+        threat = ThreatModel(norm=norm, eps=0.3)
+        assert threat.contains(x, threat.project(threat.sample(x, rng) * 2, x)).all()
+
+
 @norms
 def test_samples_are_uniform_in_the_ball(norm, rng):
     n, d, eps = 20_000, 3, 0.7
@@ -192,9 +220,10 @@ def test_contains_refuses_a_point_outside_ball_or_box():
         ({"eps": float("nan")}, "eps must be finite"),
         ({"eps": 8.0}, "eps=8.0 is wider than the box.*8.0/255"),
         ({"box": (1.0, 0.0)}, "low < high"),
+        ({"norm": ["linf"]}, r"norm must be one of.*got \['linf'\]"),
     ],
 )
-def test_bad_threats_are_refused_by_name_value_and_choices(change, message):
+def test_bad_threats_are_refused_by_name_value_and_choices(change, message, unchecked):
     with pytest.raises(ValueError, match=message):
         ThreatModel(**{"norm": "linf", "eps": 0.1, **change})
 

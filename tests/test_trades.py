@@ -324,7 +324,7 @@ def test_a_start_without_noise_is_refused_with_the_reason(points, noise):
         ({"y": torch.zeros(5)}, "integer labels"),
         ({"model": nn.Sequential(nn.Linear(6, 3), nn.Softmax(1))}, "got probabilities"),
         ({"model": nn.Linear(6, 1)}, r"logits of shape \(n, k\)"),
-        ({"attack": partial(fgsm, step_size=-1.0)}, "step_size must be >= 0"),
+        ({"attack": partial(fgsm, step_size=-1.0)}, "step_size must be finite and >= 0"),
     ],
 )
 def test_bad_input_is_refused(change, message, unchecked):

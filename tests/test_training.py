@@ -10,6 +10,7 @@ from adversarial_lab.data import Batches
 from adversarial_lab.pgd import pgd
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import (
+    _seeded,
     adversarial,
     attacking,
     check_logits,
@@ -40,9 +41,9 @@ def network():
     )
 
 
-def learn(points, epochs, make_objective=lambda rng: erm, decay=0.9, **settings):
+def learn(points, epochs, make_objective=lambda rng: erm, decay=0.9, rng=None, **settings):
     """A run from the same seeds each time: (averaged network, rows)."""
-    model, rng = network(), torch.Generator().manual_seed(3)
+    model, rng = network(), rng or torch.Generator().manual_seed(3)
     loader = Batches(*points, 16, rng)
     optimizer = torch.optim.Adam(model.parameters())
     average = weight_average(model, decay)
@@ -181,7 +182,8 @@ def test_a_finished_run_is_not_trained_again(points, tmp_path):
 
 def test_a_crash_while_saving_keeps_the_last_checkpoint(points, tmp_path, monkeypatch):
     file = tmp_path / "run.safetensors"
-    learn(points, 1, noisy, checkpoint=file)
+    with pytest.raises(KeyboardInterrupt):
+        learn(points, 2, interrupted(noisy, at=8), checkpoint=file)
     before = file.read_bytes()
     monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
@@ -189,19 +191,65 @@ def test_a_crash_while_saving_keeps_the_last_checkpoint(points, tmp_path, monkey
     assert file.read_bytes() == before
 
 
-def test_a_checkpoint_of_another_kind_of_run_is_refused(points, tmp_path):
+def test_the_same_call_again_resumes_with_the_same_generator(points, tmp_path):
+    """In a notebook: Ctrl-C, then run the cell's fit once more."""
+    whole, rows = learn(points, 4, noisy)
+    file, rng = tmp_path / "run.safetensors", torch.Generator().manual_seed(3)
+    with pytest.raises(KeyboardInterrupt):
+        learn(points, 4, interrupted(noisy, at=14), checkpoint=file, rng=rng)
+    resumed, again = learn(points, 4, noisy, checkpoint=file, rng=rng)
+    assert torch.equal(weights(whole), weights(resumed)) and again == rows
+    assert rng.initial_seed() == 3
+
+
+def test_the_epochs_of_two_seeds_share_no_noise():
+    rng, first = torch.Generator(), set()
+    for seed in range(50):
+        rng.manual_seed(seed)
+        for epoch in range(200):
+            with _seeded(rng, epoch):
+                first.add(rng.initial_seed())
+    assert len(first) == 50 * 200
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": 3}, "another training, {'epochs': 2}, and this one has {'epochs': 3}"),
+        ({"rng": torch.Generator().manual_seed(8)}, "'seed': 3.*'seed': 8"),
+        ({"points": slice(50)}, "'batches': 6.*'batches': 4"),
+    ],
+)
+def test_a_checkpoint_of_another_training_is_refused(points, tmp_path, change, message):
+    file = tmp_path / "run.safetensors"
+    learn(points, 2, checkpoint=file)
+    part = change.pop("points", slice(None))
+    with pytest.raises(ValueError, match=message):
+        learn([t[part] for t in points], **{"epochs": 2, "checkpoint": file, **change})
+
+
+def test_a_checkpoint_with_other_parts_or_no_checkpoint_at_all_is_refused(points, tmp_path):
     file = tmp_path / "run.safetensors"
     learn(points, 1, checkpoint=file)
-    model, rng = network(), torch.Generator()
+    model, rng = network(), torch.Generator().manual_seed(3)
     sgd = torch.optim.SGD(model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match=r"holds \['average', 'model', 'optimizer', 'schedule'\]"):
-        fit(
-            model, Batches(*points, 16, rng), erm, epochs=2, optimizer=sgd, rng=rng, checkpoint=file
-        )
+    train = partial(fit, model, Batches(*points, 16, rng), erm, epochs=1, optimizer=sgd, rng=rng)
+    with pytest.raises(ValueError, match="'optimizer': 'Adam'.*'optimizer': 'SGD'"):
+        train(checkpoint=file)
+    file.write_bytes(b"junk")
+    with pytest.raises(ValueError, match="is not one of a training"):
+        train(checkpoint=file)
+
+
+def test_a_loader_without_a_length_is_refused(points):
+    model = network()
+    sgd = torch.optim.SGD(model.parameters(), lr=0.1)
+    with pytest.raises(ValueError, match="loader must have a length >= 1"):
+        fit(model, iter([points]), erm, epochs=1, optimizer=sgd, rng=torch.Generator())
 
 
 def test_a_loss_that_is_not_finite_stops_training(points):
-    broken = lambda rng: lambda model, x, y: erm(model, x, y) * float("nan")  # noqa: E731
+    broken = lambda rng: lambda model, x, y: model(x).sum() * float("nan")  # noqa: E731
     with pytest.raises(FloatingPointError, match="the loss is nan in epoch 1"):
         learn(points, 2, broken)
 
@@ -279,6 +327,7 @@ def test_fit_path_yields_while_it_trains(points):
         (torch.zeros(3, 4), torch.full((3,), 4), r"labels 0\.\.3"),
         (torch.zeros(3, 4), torch.zeros(3), "integer labels"),
         (torch.full((3, 4), 0.25), torch.zeros(3).long(), "got probabilities"),
+        (torch.tensor([[0.0, float("nan")]]), torch.zeros(1).long(), "NaN or inf for 1 of 1"),
     ],
 )
 def test_logits_and_labels_must_belong_together(logits, y, message):

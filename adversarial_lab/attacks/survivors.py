@@ -44,8 +44,6 @@ def start_survey(
     with attacking(model), torch.no_grad():
         logits = torch.cat([model(part) for part in x.split(_size(x, batch_size))])
     check_logits(logits, y)
-    if not logits.isfinite().all():
-        raise ValueError(f"model returned {int((~logits.isfinite()).sum())} NaN or inf logits")
     return Attacked(x.clone(), logits.argmax(1) != y)
 
 

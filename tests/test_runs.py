@@ -50,7 +50,8 @@ def test_a_finished_run_is_not_computed_again_unless_asked(tmp_path, capsys):
     file = tmp_path / f"{first['run_id']}.json"
     file.write_text(json.dumps({**first, "metrics": "marked"}))
     run(tmp_path)
-    assert last_line(capsys.readouterr().out)["metrics"] == "marked"
+    shown = capsys.readouterr()
+    assert last_line(shown.out)["metrics"] == "marked" and "has it already; --again" in shown.err
     run(tmp_path, "--again")
     again = last_line(capsys.readouterr().out)
     assert json.loads(file.read_text()) == again
@@ -74,6 +75,7 @@ def test_standard_training_is_a_setting(tmp_path, capsys):
         (["pgd", "epochs"], "settings are key=value"),
         (["pgd", "epochs=many"], "epochs must be of type int, got 'many'"),
         (["pgd", "training=fast"], r"training must be one of \('pgd', 'standard'\), got 'fast'"),
+        (["pgd", "dataset=cifar"], "name must be one of .*'mnist-mini'.*got 'cifar'"),
         (["pgd", "--scale", "huge"], "scale must be one of .*'quick'.*got 'huge'"),
     ],
 )

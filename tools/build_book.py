@@ -22,6 +22,7 @@ from tools.book import BUILD, HTML, ROOT, code_pages, config, read_page
 
 CACHE = BUILD / ".jupyter_cache"
 FINISHED = BUILD / "finished"
+RUNNING = ("book", "results", ".safetensors")
 SOURCES = [
     "_config.yml",
     "_toc.yml",
@@ -60,7 +61,12 @@ def fingerprint() -> str:
 
 def _files(names: list[str]) -> set[Path]:
     found = {p for name in names for p in [ROOT / name, *(ROOT / name).rglob("*")] if p.is_file()}
-    return {p.relative_to(ROOT) for p in found if "__pycache__" not in p.parts}
+    passing = {".partial", ".pyc"}  # and a run in progress keeps its weights beside its record
+    return {
+        path
+        for path in (p.relative_to(ROOT) for p in found)
+        if path.suffix not in passing and path.parts[:2] + (path.suffix,) != RUNNING
+    }
 
 
 def build() -> None:

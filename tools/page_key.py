@@ -60,7 +60,7 @@ def dependencies(text: str, root: Path = ROOT) -> set[Path]:
 
 def _data_files(root: Path, modules: set[Path]) -> set[Path]:
     shipped = (root / PACKAGE).rglob("*") if modules else ()
-    candidates = [root / "requirements.txt", *shipped, *(root / "book/results").rglob("*")]
+    candidates = [root / "requirements.txt", *shipped, *(root / "book/results").glob("*.json")]
     return {p for p in candidates if p.is_file() and p.suffix not in {".py", ".pyc"}}
 
 

@@ -26,12 +26,17 @@ def main(words: list[str] | None = None) -> int:
         return 2
     job = Job(args.name, args.scale, config, args.out, progress=not args.quiet)
     record = None if args.again else job.saved()
-    if record is None:
+    if record is not None:
+        print(f"{job.path('.json')} has it already; --again computes it anew", file=sys.stderr)
+    else:
         try:
             record = module.run(config, job)
         except KeyboardInterrupt:
             print("interrupted: the same command goes on from the last epoch", file=sys.stderr)
             return 130
+        except (ValueError, FileNotFoundError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2
     print(json.dumps(record))
     return 0
 

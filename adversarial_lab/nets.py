@@ -34,6 +34,9 @@ def mnist_cnn() -> nn.Sequential:
 class Normalize(nn.Module):
     """(x - mean) / std per channel, as the first layer of a network."""
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))

@@ -125,17 +125,16 @@ def strongest(f: PerExample, candidates: Iterable[Points]) -> Points:
 
     Chain several `pgd_path` for restarts. The clean point counts only if it is a candidate.
     """
-    best, best_value = None, None
-    for z in candidates:
-        with torch.no_grad():
-            value = f(z)
-        if best is None:
-            best, best_value = z, value
-        better = value > best_value
-        best = torch.where(better.view(-1, *[1] * (z.ndim - 1)), z, best)
-        best_value = torch.maximum(value, best_value)
+    rest = iter(candidates)
+    best = next(rest, None)
     if best is None:
         raise ValueError("candidates must hold at least one batch, got none")
+    value = torch.no_grad()(f)  # a candidate may need a gradient to be made, so only f goes without
+    highest = value(best)
+    for z in rest:
+        here = value(z)
+        better = (here > highest).view(-1, *[1] * (z.ndim - 1))
+        best, highest = torch.where(better, z, best), torch.maximum(here, highest)
     return best
 
 

@@ -126,7 +126,7 @@ def fit_path(
     history = state.load(checkpoint) if checkpoint is not None else []
     yield from history
     for epoch in range(len(history), epochs):
-        total = 0.0
+        total = torch.zeros(())
         model.train()
         bar = tqdm(loader, f"epoch {epoch + 1}/{epochs}", leave=False, disable=not progress)
         with _seeded(rng, epoch):
@@ -135,7 +135,7 @@ def fit_path(
                 optimizer.zero_grad()
                 loss.backward()
                 state.step()
-                total = total + loss.detach()
+                total = total.to(loss.device) + loss.detach()
         mean = float(total) / len(bar)
         if not math.isfinite(mean):
             raise FloatingPointError(f"the loss is {mean} in epoch {epoch + 1}")
@@ -210,7 +210,12 @@ class State:
     ) -> None:
         self.model, self.optimizer = model, optimizer
         self.schedule, self.average = schedule, average
-        parts = {"model": model, "optimizer": optimizer, "schedule": schedule, "average": average}
+        parts: dict[str, Any] = {
+            "model": model,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "average": average,
+        }
         self.parts = {name: part for name, part in parts.items() if part is not None}
         kinds = {n: type(p).__name__ for n, p in self.parts.items() if not isinstance(p, nn.Module)}
         shapes = {k: list(v.shape) for k, v in model.state_dict().items()}

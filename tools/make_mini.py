@@ -7,6 +7,7 @@ gives the same pixels; the compressed bytes may differ between releases of Pillo
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -14,7 +15,7 @@ from PIL import Image
 from adversarial_lab.data import LOADERS, MINI_COLUMNS, SPLITS
 
 SIZES = {"mnist": 1000, "cifar-10": 500}  # images per split
-FORMATS = {
+FORMATS: dict[str, tuple[str, dict[str, Any]]] = {
     "mnist": (".png", {"optimize": True}),
     "cifar-10": (".webp", {"lossless": True, "quality": 100, "method": 6, "exact": True}),
 }
@@ -33,7 +34,8 @@ def main() -> None:
     for name, n in SIZES.items():
         for split in SPLITS:
             pixels, digits = LOADERS[name](split)
-            stem, (suffix, options) = FOLDER / f"{name}-mini-{split}", FORMATS[name]
+            stem = FOLDER / f"{name}-mini-{split}"
+            suffix, options = FORMATS[name]
             sprite(pixels[:n]).save(stem.with_suffix(suffix), **options)
             stem.with_suffix(".txt").write_text("".join(map(str, digits[:n])) + "\n")
             print(f"{stem.with_suffix(suffix).stat().st_size:>9,} bytes  {name}-mini {split}: {n}")

@@ -159,8 +159,8 @@ class Evidence:
         fooled = self.every_gradient.clone()
         rows = (~fooled).nonzero().squeeze(1)
         if len(rows):
-            settings = {"queries": self.queries, "rng": self.rng(10)}
-            z = square(self.model, self.x[rows], self.y[rows], self.threat, **settings)
+            attack = partial(square, queries=self.queries, rng=self.rng(10))
+            z = attack(self.model, self.x[rows], self.y[rows], self.threat)
             fooled[rows] = self.verified(z, rows)
         return fooled
 

@@ -83,12 +83,16 @@ def _objective(config: Config, threat: ThreatModel, rng: torch.Generator) -> tup
     return partial(adversarial, attack=fgsm), eps_warmup(threat, config.warmup)
 
 
+def _loss(model: nn.Module, y: Tensor, z: Tensor) -> Tensor:
+    return cross_entropy(model(z), y)
+
+
 def _right_after_one_step(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel) -> Tensor:
     """True where the network is right at the FGSM point."""
     hits = []
     with attacking(model):
         for part, label in zip(x.split(1000), y.split(1000), strict=True):
-            z = fgsm(lambda z, label=label: cross_entropy(model(z), label), part, threat)
+            z = fgsm(partial(_loss, model, label), part, threat)
             hits.append(right(model, z, label))
     return torch.cat(hits)
 

@@ -43,12 +43,17 @@ def test_the_ratio_is_the_median_of_the_rounds_ratios(monkeypatch):
     assert b.ratios["a"] == 2  # of 3, 2 and 0.2
 
 
-def test_the_table_says_who_is_missing_and_which_promise_holds():
-    rows = [harness.Row(name, seconds=[2.0], accuracy=[0.931]) for name in (LEAN, OURS, STOP)]
-    for row, ratio in zip(rows, (1.0, 1.06, 0.5), strict=True):
-        row.ratios = {LEAN: ratio, USUAL: ratio}
-    text = bench_pgd.report("mnist-pgd", [*rows, harness.Row("foolbox", "no module")], Setting())
+def timed(name, ratio):
+    return harness.Row(name, seconds=[2.0], accuracy=[0.931], ratios={LEAN: ratio, USUAL: ratio})
+
+
+@pytest.mark.parametrize(("whole", "verdict"), [(1.1, "kept"), (1.3, "MISSED")])
+def test_the_table_says_who_is_missing_and_which_promise_holds(whole, verdict):
+    rows = [timed(LEAN, 1.0), timed(OURS, 1.06), timed(STOP, 0.5), timed(bench_pgd.WHOLE, whole)]
+    rows += [harness.Row("foolbox", "no module"), timed("torchattacks", 1.2)]
+    text = bench_pgd.report("mnist-pgd", rows, Setting())
     assert "MISSED: at most 1.05 x lean loop" in text and "kept: at most 0.55" in text
+    assert f"{verdict}: faster than every library" in text
     assert "not run: no module" in text and "93.10" in text
 
 

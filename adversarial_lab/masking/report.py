@@ -271,6 +271,8 @@ def _table(report: Report) -> str:
         for f in report.findings
     )
     return (
-        f"<table><caption>{html.escape(report.summary)}</caption><thead><tr>{head}</tr></thead>"
+        # the book's dark theme would grey the caption on its light table
+        f'<table><caption style="color: inherit">{html.escape(report.summary)}</caption>'
+        f"<thead><tr>{head}</tr></thead>"
         f"<tbody>{rows}</tbody></table><p>{html.escape(LIMITS)}</p>"
     )

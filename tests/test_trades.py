@@ -567,4 +567,7 @@ def test_boundary_risk_is_bounded_by_the_kl(rng):
     unstable = m.abs() < reach
     payable = largest >= flip_cost(model(x))
     assert (payable | ~unstable).all()
-    assert torch.equal(payable, unstable)  # two classes: the bound is attained
+    assert torch.equal(payable, unstable)  # a linear model of two classes attains the bound
+    # in general a prediction may also become more certain by more than the price of a flip
+    p, q = torch.tensor([[0.55, 0.45]]).log(), torch.tensor([[0.7, 0.3]]).log()
+    assert kl(p, q) > flip_cost(p) and p.argmax() == q.argmax()

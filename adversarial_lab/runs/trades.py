@@ -70,7 +70,7 @@ SCALES = {
     ),
 }
 COST = {
-    "quick": "5 minutes on one CPU core",
+    "quick": "8 minutes on one CPU core",
     "full": "1,370 PFLOP by count, so hours on one large GPU; not run yet",
 }
 NEEDS_GPU = ("full",)

@@ -45,7 +45,7 @@ def chromium():
     for option in OPTIONS:
         options.add_argument(option)
     session = webdriver.Chrome(options=options, service=Service(driver))
-    session.set_script_timeout(60)
+    session.set_script_timeout(300)
     yield session
     session.quit()
 

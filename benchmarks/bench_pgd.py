@@ -1,7 +1,7 @@
 """PGD-40 in linf on MNIST test images: this library, two hand-written loops and three libraries.
 
 Same network, images, radius, step, number of steps and uniform random start for all, each by its
-leanest public call with all images at once; `attack_model` splits them itself (batches of 100 fit a
+leanest public call with all images at once; `attack_model` splits them itself (batches of 200 fit a
 CPU's cache), so one loop is timed in such batches too. Adversarial images are judged here: one
 outside the ball or the box is an error, and robust accuracy is what the network gets right on them.
 """
@@ -22,7 +22,7 @@ from adversarial_lab.training import attacking
 from benchmarks import harness
 
 LEAN, USUAL = "lean loop", "usual loop"  # autograd.grad on the input alone; loss.backward()
-SPLIT = "lean loop, batches of 100"
+SPLIT = "lean loop, batches of 200"
 OURS, WHOLE, STOP = "pgd", "attack_model, every step", "attack_model"
 PEERS = ("foolbox", "torchattacks", "adversarial-robustness-toolbox")
 
@@ -148,7 +148,7 @@ def art(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender
 MAKERS: dict[str, Callable[..., harness.Contender]] = {
     LEAN: partial(by_hand, lean_loop),
     USUAL: partial(by_hand, usual_loop),
-    SPLIT: lambda model, x, y, s: by_hand(lean_loop, model, x, y, replace(s, batch_size=100)),
+    SPLIT: lambda model, x, y, s: by_hand(lean_loop, model, x, y, replace(s, batch_size=200)),
     OURS: ours,
     WHOLE: partial(ours_evaluation, False),
     STOP: partial(ours_evaluation, True),

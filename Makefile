@@ -26,6 +26,8 @@ lint: $(VENV)/installed ## Check style, format and types.
 
 bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
 	@$(RUN) -m benchmarks
+	@$(RUN) -m benchmarks.bench_trades
+	@$(RUN) -m benchmarks.bench_attacks
 
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html

@@ -66,9 +66,8 @@ def test_a_notebook_opens_with_the_installation_from_the_configured_address(stem
 @pytest.mark.parametrize("stem", STEMS)
 @pytest.mark.filterwarnings("default")
 def test_a_notebook_runs_outside_the_checkout(stem, environment, tmp_path):
-    client = NotebookClient(
-        read(stem), timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
-    )
+    here = {"metadata": {"path": tmp_path}}
+    client = NotebookClient(read(stem), timeout=600, startup_timeout=600, resources=here)
     client.execute(env=environment)
     streams = [out for cell in client.nb.cells for out in cell.get("outputs", [])]
     assert not any("pip install" in out.get("text", "") for out in streams)

@@ -115,8 +115,8 @@ def _cached(cache, notebook) -> bool:
 def _execute(path, notebook):
     print(f"running {path.relative_to(ROOT)}\n", end="", flush=True)  # one write: threads
     timeout = config()["execute"]["timeout"]
-    quiet = {"extra_arguments": ["--IPKernelApp.log_level=40"]}
-    result = single_nb_execution(notebook, path.parent, timeout, allow_errors=False, **quiet)
+    patient = {"startup_timeout": timeout, "extra_arguments": ["--IPKernelApp.log_level=40"]}
+    result = single_nb_execution(notebook, path.parent, timeout, allow_errors=False, **patient)
     print(f"  {path.relative_to(ROOT)}: {result.time:.0f} s\n", end="", flush=True)
     return result
 

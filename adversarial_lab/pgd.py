@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from adversarial_lab.threat import Points, Rng, ThreatModel
-from adversarial_lab.training import Labels, PerExample, attacking, check_logits
+from adversarial_lab.training import Labels, PerExample, check_logits, evaluating
 
 LogitLoss = Callable[[Tensor, Tensor], Tensor]  # logits (n, k), labels (n,) -> (n,)
 
@@ -192,7 +192,7 @@ def attack_model(
     follow = partial(
         _follow, model, one_step=one_step, loss=loss, steps=steps, stop=stop_when_fooled
     )
-    with attacking(model):
+    with evaluating(model):
         logits = _logits(model, x, size)
         check_logits(logits, y)
         z, fooled = x.clone(), logits.argmax(1) != y

@@ -16,6 +16,7 @@ from adversarial_lab.training import (
     check_logits,
     eps_warmup,
     erm,
+    evaluating,
     fit,
     fit_path,
     one_cycle,
@@ -130,6 +131,23 @@ def test_attacking_restores_what_it_found_even_after_an_error():
         raise RuntimeError("boom")
     assert [m.training for m in model] == [True, False, True, True, True] and model.training
     assert model[4].weight.requires_grad and not model[4].bias.requires_grad
+
+
+def test_evaluating_lays_out_convolutions_for_speed_and_puts_them_back(rng):
+    model = nn.Sequential(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
+    x = torch.rand(5, 2, 4, 4, generator=rng)
+    before = {k: (v.clone(), v.stride(), v.data_ptr()) for k, v in model.state_dict().items()}
+    clean = model.eval()(x)
+    with pytest.raises(RuntimeError, match="boom"), evaluating(model.train()):
+        assert not before["0.weight"][0].is_contiguous(memory_format=torch.channels_last)
+        assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
+        assert not model.training and not model[0].weight.requires_grad
+        torch.testing.assert_close(model(x), clean)
+        raise RuntimeError("boom")
+    assert model.training and model[0].weight.requires_grad
+    for name, v in model.state_dict().items():
+        value, stride, place = before[name]
+        assert torch.equal(v, value) and v.stride() == stride and v.data_ptr() == place
 
 
 def test_training_learns_and_reports_each_epoch(points):

@@ -13,7 +13,7 @@ from tqdm.auto import tqdm
 
 from adversarial_lab.pgd import Attacked
 from adversarial_lab.threat import Points, Rng, ThreatModel
-from adversarial_lab.training import Labels, attacking, check_logits
+from adversarial_lab.training import Labels, attacking, check_logits, evaluating
 
 BatchAttack = Callable[..., Tensor]  # (model, x, y, threat, rng=...) -> z
 NORMS = ("linf", "l2")
@@ -67,7 +67,7 @@ def attack_survivors(
     before = start_survey(model, x, y, threat, batch_size) if before is None else before
     z, fooled = before.z.clone(), before.fooled.clone()
     parts = (~fooled).nonzero().squeeze(1).split(_size(x, batch_size))
-    with attacking(model):
+    with evaluating(model):
         for rows in tqdm(parts, progress, leave=False, disable=not progress):
             found = attack(model, x[rows], y[rows], threat, rng=rng)
             broken = verified(model, x[rows], y[rows], found, threat)

@@ -1,0 +1,197 @@
+r"""Section 17.4.2: how much one layer can stretch a difference, $\|Wu-Wv\|_2\le\sigma\|u-v\|_2$.
+
+`stretch` gives a safe constant for one layer at one input shape. Affine layers are operators: a
+convolution is measured with its stride, padding and image size, not by its kernel as a matrix.
+`spectral_path` is power iteration, which comes from below and so proves nothing by itself.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from adversarial_lab.masking.curvature import unit
+from adversarial_lab.nets import Normalize
+from adversarial_lab.threat import Rng
+
+Shape = tuple[int, ...]  # of one example, without the batch
+DENSE = 800  # an operator whose smaller side is at most this is measured exactly
+ROUNDING = 1 + 1e-9  # float64 decompositions are good to about 1e-14 of the largest value
+
+
+def linear_part(layer: nn.Module) -> Callable[[Tensor], Tensor]:
+    r"""$v\mapsto Wv$ in float64, for a layer $z\mapsto Wz+b$ in eval mode."""
+    wide = copy.deepcopy(layer).double().eval().requires_grad_(False)
+    return lambda v: wide(v) - wide(torch.zeros_like(v))
+
+
+def spectral_path(
+    layer: nn.Module, shape: Shape, *, steps: int = 50, rng: Rng = None
+) -> Iterator[tuple[float, Tensor]]:
+    r"""Yields $(\|Wv_k\|_2,v_k)$ with $v_{k+1}\propto W^\top Wv_k$: power iteration.
+
+    Every value is a lower bound on the spectral norm and none is below the one before. It gets
+    there like $(\sigma_2/\sigma_1)^{2k}$, so a value that stands still may still be too small: for
+    a certificate take `spectral_norm`. shape: of one example; v_k has shape (1, *shape).
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    apply = linear_part(layer)
+    v = unit(torch.randn(1, *shape, generator=rng, dtype=torch.float64))
+    for _ in range(steps):
+        v.requires_grad_()
+        image = apply(v)
+        (turned,) = torch.autograd.grad(image.square().sum() / 2, v)  # W'W v
+        v = v.detach()
+        yield image.norm().item(), v
+        v = unit(turned)
+
+
+def dense(layer: nn.Module, shape: Shape) -> Float[Tensor, "i o"]:
+    r"""$W^\top$ as a matrix in float64, one row per input coordinate of `shape`."""
+    basis = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)
+    return linear_part(layer)(basis).flatten(1)
+
+
+def exact_norm(layer: nn.Module, shape: Shape) -> float:
+    r"""$\sigma_{\max}(W)=\sqrt{\lambda_{\max}(WW^\top)}$ from the dense operator."""
+    w = dense(layer, shape)
+    gram = w.T @ w if w.shape[1] < w.shape[0] else w @ w.T
+    return math.sqrt(max(0.0, torch.linalg.eigvalsh(gram)[-1].item()))
+
+
+def fourier_norm(layer: nn.Conv2d, shape: Shape) -> float:
+    r"""$\sigma_{\max}(W)\le\max_\omega\|\hat K(\omega)\|_2$: an upper bound for any convolution.
+
+    With zero padding W is a part of the circular convolution on a torus large enough that nothing
+    wraps around, whose blocks are the matrices $\hat K(\omega)$ of channels. A stride s turns each
+    s x s block of pixels into channels first, after which it is a convolution of stride 1.
+    Source: Sedghi, Gupta and Long 2019, "The singular values of convolutional layers".
+    """
+    if layer.padding_mode != "zeros":
+        raise ValueError(f"padding_mode must be 'zeros', got {layer.padding_mode!r}")
+    wide = layer.weight.detach().double().cpu()
+    kernel = _strideless(_spread(wide, layer.dilation), layer.stride)
+    rows, columns = _output_shape(layer, shape)[-2:]
+    torus = (rows - 1 + kernel.shape[2], columns - 1 + kernel.shape[3])
+    largest = 0.0
+    for group in kernel.chunk(layer.groups):
+        blocks = torch.fft.rfft2(group, s=torus).permute(2, 3, 0, 1)
+        largest = max(largest, torch.linalg.matrix_norm(blocks, ord=2).max().item())
+    return largest
+
+
+def _spread(kernel: Tensor, dilation: tuple[int, ...]) -> Tensor:
+    """The kernel with the zeros of its dilation written out."""
+    o, c, h, w = kernel.shape
+    (a, b) = dilation
+    wide = kernel.new_zeros(o, c, (h - 1) * a + 1, (w - 1) * b + 1)
+    wide[:, :, ::a, ::b] = kernel
+    return wide
+
+
+def _strideless(kernel: Tensor, stride: tuple[int, ...]) -> Tensor:
+    """The same convolution at stride 1 on s x s blocks of pixels taken as channels."""
+    (a, b), (o, c, h, w) = stride, kernel.shape
+    kernel = F.pad(kernel, (0, -w % b, 0, -h % a))
+    blocks = kernel.unflatten(3, (-1, b)).unflatten(2, (-1, a))  # o c rows a columns b
+    return blocks.permute(0, 1, 3, 5, 2, 4).reshape(o, c * a * b, -(-h // a), -(-w // b))
+
+
+def _output_shape(layer: nn.Module, shape: Shape) -> Shape:
+    with torch.no_grad():
+        weight = next(layer.parameters(), torch.zeros(()))
+        return tuple(layer(weight.new_zeros(1, *shape)).shape[1:])
+
+
+def spectral_norm(layer: nn.Linear | nn.Conv2d, shape: Shape) -> float:
+    """A constant that is safe: the exact norm of a small operator, else `fourier_norm`.
+
+    shape: of one example before the layer. Error: an excess of 1e-9 relative, for rounding; the
+    Fourier bound is above the norm by the effect of the border, a few percent on small images.
+    """
+    if isinstance(layer, nn.Linear):
+        return torch.linalg.matrix_norm(layer.weight.detach().double(), ord=2).item() * ROUNDING
+    if min(math.prod(shape), math.prod(_output_shape(layer, shape))) <= DENSE:
+        return exact_norm(layer, shape) * ROUNDING
+    return fourier_norm(layer, shape) * ROUNDING
+
+
+def _average(layer: nn.Module, shape: Shape) -> float:
+    r"""Schur's test for weights >= 0, $\sigma\le\sqrt{\max_i(W1)_i\max_j(W^\top1)_j}$."""
+    v = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
+    out = layer(v)
+    (turned,) = torch.autograd.grad(out.sum(), v)
+    return math.sqrt(out.max().item() * turned.max().item()) * ROUNDING
+
+
+def _max_pool(layer: nn.MaxPool2d, shape: Shape) -> float:
+    """The root of how many windows can hold one pixel: 1 where windows do not overlap."""
+    kernel, stride, dilation = (
+        (v, v) if isinstance(v, int) else v
+        for v in (layer.kernel_size, layer.stride, layer.dilation)
+    )
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    windows = [math.ceil(r / s) for r, s in zip(reach, stride, strict=True)]
+    return math.sqrt(math.prod(windows))
+
+
+def _batch_norm(layer: nn.BatchNorm2d, shape: Shape) -> float:
+    """The largest factor that eval mode multiplies a channel with."""
+    if layer.training or layer.running_var is None:
+        raise ValueError(
+            "BatchNorm must be in eval mode with running statistics: call model.eval()"
+        )
+    scale = torch.ones_like(layer.running_var) if layer.weight is None else layer.weight.detach()
+    factors = scale.double().abs() / (layer.running_var.double() + layer.eps).sqrt()
+    return factors.max().item() * ROUNDING
+
+
+def _normalize(layer: Normalize, shape: Shape) -> float:
+    return 1 / layer.std.double().abs().min().item() * ROUNDING
+
+
+def _one(layer: nn.Module, shape: Shape) -> float:
+    return 1.0
+
+
+def _dropout(layer: nn.Dropout, shape: Shape) -> float:
+    if layer.training:
+        raise ValueError("Dropout must be in eval mode: call model.eval()")
+    return 1.0
+
+
+STRETCH: dict[type[nn.Module], Callable[..., float]] = {
+    nn.Linear: spectral_norm,
+    nn.Conv2d: spectral_norm,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    Normalize: _normalize,
+    nn.AvgPool2d: _average,
+    nn.AdaptiveAvgPool2d: _average,
+    nn.MaxPool2d: _max_pool,
+    nn.ReLU: _one,
+    nn.LeakyReLU: lambda layer, shape: max(1.0, abs(layer.negative_slope)),
+    nn.Tanh: _one,
+    nn.Sigmoid: lambda layer, shape: 0.25,
+    nn.Softplus: _one,
+    nn.ELU: lambda layer, shape: max(1.0, layer.alpha),
+    nn.Flatten: _one,
+    nn.Identity: _one,
+    nn.Dropout: _dropout,
+}
+
+
+def stretch(layer: nn.Module, shape: Shape) -> float:
+    r"""A constant $\sigma$ with $\|\phi(u)-\phi(v)\|_2\le\sigma\|u-v\|_2$ for one layer.
+
+    shape: of one example before the layer. TypeError lists the layers with a rule in `STRETCH`.
+    """
+    if type(layer) not in STRETCH:
+        known = sorted(kind.__name__ for kind in STRETCH)
+        raise TypeError(f"no Lipschitz rule for {type(layer).__name__}; known: {known}")
+    return STRETCH[type(layer)](layer, shape)

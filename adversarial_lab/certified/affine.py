@@ -1,0 +1,146 @@
+"""Section 17.4.2: what a bound needs to know of an affine layer $z\\mapsto Wz+b$.
+
+One table, `AFFINE`: a layer type and how to apply W, |W| and W transposed. Interval bounds use
+the first two, linear bounds the third as well.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
+
+from adversarial_lab.nets import Normalize
+
+Map = Callable[[Tensor], Tensor]
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Affine:
+    """$z\\mapsto Wz+b$ on a batch. `terms`: how many products one output adds up, at most.
+
+    `linear` is W without b, `absolute` is |W|, `offset` is |b| or, where b is itself computed, the
+    sum of what it is computed from: all that a bound on rounding errors has to know.
+    """
+
+    apply: Map
+    linear: Map
+    absolute: Map
+    terms: int
+    offset: Tensor | float = 0.0
+
+
+def _dense(layer: nn.Linear, shape: Shape) -> Affine:
+    w, b = layer.weight, layer.bias
+    return Affine(
+        apply=layer,
+        linear=lambda z: nn.functional.linear(z, w),
+        absolute=lambda z: nn.functional.linear(z, w.abs()),
+        terms=layer.in_features,
+        offset=0.0 if b is None else b.abs(),
+    )
+
+
+def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Affine:
+    w, b = layer.weight, layer.bias
+    return Affine(
+        apply=layer,
+        linear=lambda z: layer._conv_forward(z, w, None),
+        absolute=lambda z: layer._conv_forward(z, w.abs(), None),
+        terms=w[0].numel(),
+        offset=0.0 if b is None else _per_channel(b.abs(), shape),
+    )
+
+
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Affine:
+    if layer.training or layer.running_mean is None or layer.running_var is None:
+        raise ValueError(
+            "batch norm has bounds only with running statistics, in eval mode: in training one"
+            " image's output depends on the others. Call model.eval() first"
+        )
+    scale = (layer.running_var + layer.eps).rsqrt()
+    if layer.weight is not None:
+        scale = scale * layer.weight
+    offset = (layer.running_mean * scale).abs() + (0 if layer.bias is None else layer.bias.abs())
+    scale = _per_channel(scale, shape)
+    return Affine(
+        apply=layer,
+        linear=lambda z: z * scale,
+        absolute=lambda z: z * scale.abs(),
+        terms=8,
+        offset=_per_channel(offset, shape),
+    )
+
+
+def _normalize(layer: Normalize, shape: Shape) -> Affine:
+    return Affine(
+        apply=layer,
+        linear=lambda z: z / layer.std,
+        absolute=lambda z: z / layer.std.abs(),
+        terms=2,
+        offset=(layer.mean / layer.std).abs(),
+    )
+
+
+def _nonnegative(layer: nn.Module, terms: int) -> Affine:
+    return Affine(apply=layer, linear=layer, absolute=layer, terms=terms)
+
+
+def _average(layer: nn.AvgPool2d, shape: Shape) -> Affine:
+    size = layer.kernel_size
+    return _nonnegative(layer, size**2 if isinstance(size, int) else math.prod(size))
+
+
+def _adaptive_average(layer: nn.AdaptiveAvgPool2d, shape: Shape) -> Affine:
+    return _nonnegative(layer, math.prod(shape[-2:]))
+
+
+def _reshape(layer: nn.Module, shape: Shape) -> Affine:
+    return _nonnegative(layer, 0)
+
+
+def _dropout(layer: nn.Dropout, shape: Shape) -> Affine:
+    if layer.training:
+        raise ValueError("dropout is random in training mode: call model.eval() first")
+    return _nonnegative(layer, 0)
+
+
+def _per_channel(v: Tensor, shape: Shape) -> Tensor:
+    return v.view(-1, *[1] * (len(shape) - 2))
+
+
+AFFINE: dict[type[nn.Module], Callable[..., Affine]] = {
+    nn.Linear: _dense,
+    nn.Conv1d: _convolution,
+    nn.Conv2d: _convolution,
+    nn.BatchNorm1d: _batch_norm,
+    nn.BatchNorm2d: _batch_norm,
+    Normalize: _normalize,
+    nn.AvgPool2d: _average,
+    nn.AdaptiveAvgPool2d: _adaptive_average,
+    nn.Flatten: _reshape,
+    nn.Identity: _reshape,
+    nn.Dropout: _dropout,
+    nn.Dropout2d: _dropout,
+}
+
+
+def kind(layer: nn.Module) -> type[nn.Module]:
+    """The layer's type, looking through torch's parametrisations (spectral norm and the like)."""
+    return type_before_parametrizations(layer)
+
+
+def rounding(terms: int, like: Tensor) -> float:
+    r"""$\gamma_k=ku/(1-2ku)$: a sum of k products errs by at most that share of the sum of sizes.
+
+    In whatever order it is added up; u is half the dtype's spacing at 1. k gets a few units for
+    the additions around the sum. Source: Higham 2002, Section 3.1, whose bound is ku/(1-ku); the
+    second ku pays for the rounding of the bound itself.
+    """
+    ku = (terms + 8) * torch.finfo(like.dtype).eps / 2
+    if ku > 0.25:
+        raise ValueError(f"sums of {terms} products say nothing in {like.dtype}: use more digits")
+    return ku / (1 - 2 * ku)

@@ -1,0 +1,153 @@
+r"""Section 17.4.1: certificates, $h(x')=h(x)$ for all $x'\in N(x)$, by any bounding method.
+
+`METHODS` is the table of ways to bound the margins $z_y-z_j$ from below. A positive bound on all
+of them proves that no x' in N(x) is given another class than y: with y = h(x) the prediction is
+stable, with y the label it is also right ("verified").
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from adversarial_lab.certified.elision import Margins, interval_margins, logit_margins
+from adversarial_lab.certified.graph import Graph, trace
+from adversarial_lab.certified.interval import Interval, Radii, region
+from adversarial_lab.threat import Points, ThreatModel
+from adversarial_lab.training import Labels, check_logits
+
+
+@dataclass(frozen=True)
+class Method:
+    """A way to bound margins: margins(graph, region, y, outward=...) -> (n, k), and its norms."""
+
+    margins: Callable[..., Margins]
+    norms: tuple[str, ...] = ("linf", "l2", "l1")
+    batch: int = 200  # examples at a time, so that memory does not grow with n
+
+
+METHODS: dict[str, Method] = {
+    "ibp-logits": Method(logit_margins),
+    "ibp": Method(interval_margins),
+}
+
+
+def margins(
+    model: nn.Module | Graph,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    method: str = "ibp",
+    *,
+    outward: bool = True,
+) -> Margins:
+    r"""Lower bounds on $z_y-z_j$ over N(x), Section 17.4.1, one column per class; +inf at j = y.
+
+    method: a key of `METHODS`. outward: rounding errors are paid for (see `interval`); without,
+    bounds are plain arithmetic, as in training. Differentiable where the method is. Raises
+    ValueError on an unknown method, a norm that it does not cover, a layer that it cannot bound.
+    """
+    chosen = _method(method, threat)
+    threat.check(x)
+    _check_labels(x, y)
+    graph = trace(model)
+    with torch.no_grad():
+        check_logits(graph(x[:1]).expand(len(y), -1), y)
+    return chosen.margins(graph, region(x, threat, outward=outward), y, outward=outward)
+
+
+def certify(
+    model: nn.Module | Graph,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    method: str = "ibp",
+    *,
+    progress: bool = False,
+) -> Bool[Tensor, " n"]:
+    r"""True where $z_y>z_j$ for all j and all $x'\in N(x)$ is proved, Section 17.4.1.
+
+    y = h(x): the prediction is stable. y = the label: it is stable and right. False is no proof of
+    an attack. In eval mode; see `margins` for the errors raised.
+    """
+    size, graph = _method(method, threat).batch, trace(model)
+    _check_labels(x, y)
+    parts = list(zip(x.split(size), y.split(size), strict=True))
+    bar = tqdm(parts, f"certify {method}", leave=False, disable=not progress)
+    with torch.no_grad():
+        return torch.cat([(margins(graph, *part, threat, method) > 0).all(1) for part in bar])
+
+
+def certified_radius(
+    model: nn.Module | Graph,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    method: str = "ibp",
+    *,
+    steps: int = 12,
+) -> Radii:
+    r"""The largest eps found with a certificate, Section 17.4.1, up to threat.eps; 0 if none was.
+
+    A lower bound on the distance to the nearest other class, by `steps` bisections of each
+    example's own interval: within threat.eps / 2^steps of the largest eps that the method
+    certifies, where its bounds fall with eps, as interval bounds do.
+    """
+    path = radius_path(model, x, y, threat, method, steps=steps)
+    return deque(path, maxlen=1).pop().lower
+
+
+def radius_path(
+    model: nn.Module | Graph,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    method: str = "ibp",
+    *,
+    steps: int,
+) -> Iterator[Interval]:
+    """Yields, per example, the largest radius proved so far and the smallest that was not."""
+    size, graph = _method(method, threat).batch, trace(model)
+    _check_labels(x, y)
+    if steps < 0:
+        raise ValueError(f"steps must be >= 0, got {steps}")
+
+    def proved(eps: Radii) -> Tensor:
+        parts = zip(x.split(size), y.split(size), eps.split(size), strict=True)
+        with torch.no_grad():
+            return torch.cat([_proved(graph, *part, threat, method) for part in parts])
+
+    margins(graph, x[:1], y[:1], threat, method)  # bad arguments are refused as there
+    low, high = x.new_zeros(len(x)), x.new_full((len(x),), threat.eps)
+    low = torch.where(proved(high), high, low)
+    yield Interval(low, high)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        fine = proved(middle)
+        low, high = torch.where(fine, middle, low), torch.where(fine, high, middle)
+        yield Interval(low, high)
+
+
+def _proved(
+    graph: Graph, x: Tensor, y: Tensor, eps: Tensor, threat: ThreatModel, method: str
+) -> Tensor:
+    where = region(x, threat, eps=eps, outward=True)
+    return (METHODS[method].margins(graph, where, y, outward=True) > 0).all(1)
+
+
+def _method(name: str, threat: ThreatModel) -> Method:
+    if name not in METHODS:
+        raise ValueError(f"method must be one of {sorted(METHODS)}, got {name!r}")
+    if threat.norm not in METHODS[name].norms:
+        able = sorted(key for key, m in METHODS.items() if threat.norm in m.norms)
+        raise ValueError(f"method {name!r} has no bounds for {threat.norm}; these have: {able}")
+    return METHODS[name]
+
+
+def _check_labels(x: Tensor, y: Tensor) -> None:
+    if len(x) != len(y):
+        raise ValueError(f"y must hold one label per example, got {len(y)} for {len(x)} examples")

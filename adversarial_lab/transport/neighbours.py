@@ -80,7 +80,7 @@ def conflicts(
     memory: bytes used beside x. cache: a folder; finished parts are kept there, an interrupted
     call goes on where it was, and a smaller eps is read from the result of a larger one.
     Shapes: x (n, *d), labels (n,). Raises ValueError for points outside the box, labels of another
-    length, a single class, as many classes as points (n > 2), and too little memory.
+    length, a single class, and too little memory.
     """
     check_points(x, labels, threat)
     blocks = _blocks(x, memory)
@@ -106,11 +106,8 @@ def check_points(x: Tensor, labels: Tensor, threat: ThreatModel) -> None:
     threat.check(x)
     if labels.shape != (len(x),):
         raise ValueError(f"labels must have shape ({len(x)},), got {tuple(labels.shape)}")
-    classes = len(labels.unique())
-    if classes < 2:
+    if len(labels.unique()) < 2:
         raise ValueError("labels must name at least two classes, got one: nothing can conflict")
-    if classes == len(x) > 2:
-        raise ValueError(f"labels must repeat: {classes} classes for {len(x)} points")
 
 
 def _blocks(x: Tensor, memory: int) -> Blocks:

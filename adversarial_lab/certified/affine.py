@@ -20,15 +20,16 @@ Shape = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Affine:
-    """$z\\mapsto Wz+b$ on a batch. `terms`: how many products one output adds up, at most.
+    """$z\\mapsto Wz+b$ on a batch, with |W| and the transpose of W, which acts on rows (r, *out).
 
-    `linear` is W without b, `absolute` is |W|, `offset` is |b| or, where b is itself computed, the
-    sum of what it is computed from: all that a bound on rounding errors has to know.
+    terms: how many products one entry of Wz or of a row times W adds up, at most. offset: |b| or,
+    where b is itself computed, the sum of the sizes of what it is computed from. Both are what a
+    bound on rounding errors has to know.
     """
 
     apply: Map
-    linear: Map
     absolute: Map
+    transpose: Map
     terms: int
     offset: Tensor | float = 0.0
 
@@ -37,9 +38,9 @@ def _dense(layer: nn.Linear, shape: Shape) -> Affine:
     w, b = layer.weight, layer.bias
     return Affine(
         apply=layer,
-        linear=lambda z: nn.functional.linear(z, w),
         absolute=lambda z: nn.functional.linear(z, w.abs()),
-        terms=layer.in_features,
+        transpose=lambda a: a @ w,
+        terms=max(w.shape),
         offset=0.0 if b is None else b.abs(),
     )
 
@@ -48,9 +49,9 @@ def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Affine:
     w, b = layer.weight, layer.bias
     return Affine(
         apply=layer,
-        linear=lambda z: layer._conv_forward(z, w, None),
         absolute=lambda z: layer._conv_forward(z, w.abs(), None),
-        terms=w[0].numel(),
+        transpose=_transposed(lambda z: layer._conv_forward(z, w, None), shape),
+        terms=max(w[0].numel(), w.numel() // w.shape[1]),
         offset=0.0 if b is None else _per_channel(b.abs(), shape),
     )
 
@@ -68,8 +69,8 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Affine:
     scale = _per_channel(scale, shape)
     return Affine(
         apply=layer,
-        linear=lambda z: z * scale,
         absolute=lambda z: z * scale.abs(),
+        transpose=lambda a: a * scale,
         terms=8,
         offset=_per_channel(offset, shape),
     )
@@ -78,34 +79,43 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Affine:
 def _normalize(layer: Normalize, shape: Shape) -> Affine:
     return Affine(
         apply=layer,
-        linear=lambda z: z / layer.std,
         absolute=lambda z: z / layer.std.abs(),
+        transpose=lambda a: a / layer.std,
         terms=2,
         offset=(layer.mean / layer.std).abs(),
     )
 
 
-def _nonnegative(layer: nn.Module, terms: int) -> Affine:
-    return Affine(apply=layer, linear=layer, absolute=layer, terms=terms)
+def _nonnegative(layer: nn.Module, shape: Shape, terms: int) -> Affine:
+    return Affine(layer, layer, _transposed(layer, shape), terms)
 
 
 def _average(layer: nn.AvgPool2d, shape: Shape) -> Affine:
     size = layer.kernel_size
-    return _nonnegative(layer, size**2 if isinstance(size, int) else math.prod(size))
+    return _nonnegative(layer, shape, size**2 if isinstance(size, int) else math.prod(size))
 
 
 def _adaptive_average(layer: nn.AdaptiveAvgPool2d, shape: Shape) -> Affine:
-    return _nonnegative(layer, math.prod(shape[-2:]))
+    return _nonnegative(layer, shape, math.prod(shape[-2:]))
 
 
 def _reshape(layer: nn.Module, shape: Shape) -> Affine:
-    return _nonnegative(layer, 0)
+    return _nonnegative(layer, shape, 0)
 
 
 def _dropout(layer: nn.Dropout, shape: Shape) -> Affine:
     if layer.training:
         raise ValueError("dropout is random in training mode: call model.eval() first")
-    return _nonnegative(layer, 0)
+    return _nonnegative(layer, shape, 0)
+
+
+def _transposed(linear: Map, shape: Shape) -> Map:
+    """The transpose of a linear map of batches of that shape: what autograd does to its input."""
+
+    def transpose(a: Tensor) -> Tensor:
+        return torch.func.vjp(linear, a.new_zeros(len(a), *shape[1:]))[1](a)[0]
+
+    return transpose
 
 
 def _per_channel(v: Tensor, shape: Shape) -> Tensor:

@@ -8,6 +8,7 @@ stable, with y the label it is also right ("verified").
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool
@@ -17,6 +18,9 @@ from tqdm.auto import tqdm
 from adversarial_lab.certified.elision import Margins, interval_margins, logit_margins
 from adversarial_lab.certified.graph import Graph, trace
 from adversarial_lab.certified.interval import Interval, Radii, region
+from adversarial_lab.certified.jacobian import local_margins
+from adversarial_lab.certified.linear import crown_margins
+from adversarial_lab.certified.lipschitz import pair_margins, product_margins
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels, check_logits
 
@@ -33,6 +37,11 @@ class Method:
 METHODS: dict[str, Method] = {
     "ibp-logits": Method(logit_margins),
     "ibp": Method(interval_margins),
+    "crown-ibp": Method(partial(crown_margins, refine=False)),
+    "crown": Method(crown_margins),
+    "lipschitz": Method(product_margins, batch=1000),
+    "lipschitz-pair": Method(pair_margins, batch=1000),
+    "lipschitz-local": Method(local_margins, batch=50),
 }
 
 

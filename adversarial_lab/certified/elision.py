@@ -10,8 +10,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import kind, rounding
-from adversarial_lab.certified.graph import Graph
-from adversarial_lab.certified.interval import Interval, Region, propagate
+from adversarial_lab.certified.graph import Graph, Node
+from adversarial_lab.certified.interval import Interval, Region, bound, propagate
 from adversarial_lab.training import Labels
 
 Margins = Float[Tensor, "n k"]
@@ -23,10 +23,17 @@ def interval_margins(graph: Graph, region: Region, y: Labels, *, outward: bool) 
     Where the last layer is not `nn.Linear`, the logit criterion. The column j = y is +inf.
     """
     *body, last = graph.nodes
-    if kind(last.layer) is not nn.Linear:
+    if len(last.inputs) > 1:
         return logit_margins(graph, region, y, outward=outward)
     hidden = propagate(Graph(tuple(body)), region.box, outward) if body else region.box
-    return _no_rival(elided(last.layer, hidden, y, outward=outward), y)
+    return interval_margins_of(last, [hidden], y, outward=outward)
+
+
+def interval_margins_of(last: Node, boxes: list[Interval], y: Labels, *, outward: bool) -> Margins:
+    """The margins when the last layer's inputs are in those boxes."""
+    if kind(last.layer) is nn.Linear:
+        return no_rival(elided(last.layer, boxes[0], y, outward=outward), y)
+    return apart(bound(last, *boxes, outward=outward), y)
 
 
 def elided(layer: nn.Linear, box: Interval, y: Labels, *, outward: bool) -> Margins:
@@ -48,13 +55,18 @@ def elided(layer: nn.Linear, box: Interval, y: Labels, *, outward: bool) -> Marg
 
 def logit_margins(graph: Graph, region: Region, y: Labels, *, outward: bool) -> Margins:
     r"""$f_{\min,y}-f_{\max,j}$, the chapter's criterion: sound, and weaker than the margins."""
-    logits = propagate(graph, region.box, outward)
-    return _no_rival(_right(logits.lower, y) - logits.upper, y)
+    return apart(propagate(graph, region.box, outward), y)
+
+
+def apart(logits: Interval, y: Labels) -> Margins:
+    r"""$f_{\min,y}-f_{\max,j}$ from bounds on the logits."""
+    return no_rival(_right(logits.lower, y) - logits.upper, y)
 
 
 def _right(logits: Tensor, y: Tensor) -> Tensor:
     return logits.gather(1, y[:, None])
 
 
-def _no_rival(margins: Tensor, y: Tensor) -> Tensor:
+def no_rival(margins: Tensor, y: Tensor) -> Tensor:
+    """+inf in the column of y itself."""
     return margins.scatter(1, y[:, None], torch.inf)

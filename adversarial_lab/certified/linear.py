@@ -1,0 +1,255 @@
+r"""Section 17.4.2: linear bounds, $\min_{N(x)}c\cdot h(x')\ge\min_{N(x)}(a\cdot x'+b)$: CROWN.
+
+The fast dual of the convex outer polytope. A row c of output coefficients travels back to the
+input: through $Wz+b$ as $cW$ and $c\cdot b$, through an activation as the line that is on the right
+side for the sign of each coefficient (`relaxation`). At the input a dual norm gives the minimum.
+Sources: Zhang et al. 2018 (CROWN), Singh et al. 2019 (DeepPoly), Zhang et al. 2020 (CROWN-IBP).
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adversarial_lab.certified.affine import AFFINE, kind, rounding
+from adversarial_lab.certified.elision import Margins, interval_margins_of
+from adversarial_lab.certified.graph import INPUT, Add, Graph, Node
+from adversarial_lab.certified.interval import Interval, Region, bound
+from adversarial_lab.certified.relaxation import RELAXATIONS, Lines, undecided
+from adversarial_lab.training import Labels
+
+MEMORY = 2**23  # coefficients held at a time
+MIXING = (Add, nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
+DUAL = {"l2": 2.0, "l1": torch.inf}  # the norm of the coefficients that meets the ball's
+
+Image = Tensor | None  # the example of each row; None: every row serves all examples
+Back = Callable[[Tensor, Image], tuple[tuple[Tensor, ...], Tensor]]  # rows -> rows, constants
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """A network over a region: the interval of every value, and every layer's way back."""
+
+    graph: Graph
+    region: Region
+    outward: bool
+    boxes: dict[str, Interval]
+    steps: dict[str, Back]
+
+
+def crown_margins(
+    graph: Graph, region: Region, y: Labels, *, outward: bool, refine: bool = True
+) -> Margins:
+    r"""Lower bounds on $z_y-z_j$ over the region by linear bounds; the column j = y is +inf.
+
+    refine: the input of an activation gets a backward pass of its own wherever its interval leaves
+    a choice (CROWN); else intervals do (CROWN-IBP). Never below the interval bound.
+    """
+    relaxed = relax(graph, region, outward=outward, refine=refine)
+    last = graph.nodes[-1]
+    n, k = relaxed.boxes[last.name].lower.shape
+    rival = torch.arange(k, device=y.device).expand(n, k)
+    rival = rival[rival != y[:, None]].view(n, k - 1)
+    one_hot = torch.eye(k, dtype=region.x.dtype, device=y.device)
+    rows = (one_hot[y][:, None] - one_hot[rival]).flatten(0, 1)
+    image = torch.arange(n, device=y.device).repeat_interleave(k - 1)
+    parts = _chunks(relaxed, len(rows))
+    lower = torch.cat([lower_bounds(relaxed, last.name, rows[s], image[s]) for s in parts])
+    plain = interval_margins_of(last, [relaxed.boxes[i] for i in last.inputs], y, outward=outward)
+    return torch.maximum(plain, plain.scatter(1, rival, lower.view(n, k - 1)))
+
+
+def relax(graph: Graph, region: Region, *, outward: bool, refine: bool) -> Relaxed:
+    """From the input to the output: intervals, tightened where an activation is relaxed."""
+    depth = _affine_depth(graph)
+    relaxed = Relaxed(graph, region, outward, {INPUT: region.box}, {})
+    boxes = relaxed.boxes
+    for node in graph.nodes:
+        if kind(node.layer) in RELAXATIONS:
+            name = node.inputs[0]
+            if name not in depth and refine:
+                boxes[name] = _tighten(relaxed, name, undecided(node.layer, boxes[name]))
+            elif name in depth and (region.norm != "linf" or depth[name] > 1):
+                boxes[name] = _tighten_affine(relaxed, name)
+        inputs = [boxes[i] for i in node.inputs]
+        boxes[node.name] = bound(node, *inputs, outward=outward)
+        relaxed.steps[node.name] = _step(node, inputs, boxes[node.name], outward)
+    return relaxed
+
+
+def _affine_depth(graph: Graph) -> dict[str, int]:
+    """How many layers that mix coordinates lie before each value that is affine in the input.
+
+    Behind one, linf intervals are exact already. Behind any, rows are the same for all examples.
+    """
+    depth = {INPUT: 0}
+    for node in graph.nodes:
+        if kind(node.layer) not in RELAXATIONS and all(i in depth for i in node.inputs):
+            depth[node.name] = max(depth[i] for i in node.inputs) + (kind(node.layer) in MIXING)
+    return depth
+
+
+def _tighten(relaxed: Relaxed, name: str, chosen: Tensor) -> Interval:
+    """The interval of a value, cut with linear bounds on its chosen coordinates (n, *d)."""
+    box = relaxed.boxes[name]
+    low, high = box.lower.flatten(1), box.upper.flatten(1)
+    image, at = chosen.flatten(1).nonzero(as_tuple=True)
+    for part in _chunks(relaxed, 2 * len(at), step=2):
+        i, j = image[part], at[part]
+        rows = _both_signs(j, box)
+        below, above = lower_bounds(relaxed, name, rows, torch.cat([i, i])).chunk(2)
+        low = low.index_put((i, j), torch.maximum(low[i, j], below))
+        high = high.index_put((i, j), torch.minimum(high[i, j], -above))
+    return Interval(low.view_as(box.lower), torch.maximum(low, high).view_as(box.upper))
+
+
+def _tighten_affine(relaxed: Relaxed, name: str) -> Interval:
+    """The same for all coordinates of a value that is affine in the input: rows are shared."""
+    box = relaxed.boxes[name]
+    every = torch.arange(box.lower[0].numel(), device=box.lower.device)
+    both = []
+    for part in _chunks(relaxed, 2 * len(every), step=2):
+        both.append(lower_bounds(relaxed, name, _both_signs(every[part], box), None).chunk(2))
+    below, above = (torch.cat(side).T.reshape(box.lower.shape) for side in zip(*both, strict=True))
+    low = torch.maximum(box.lower, below)
+    return Interval(low, torch.maximum(low, torch.minimum(box.upper, -above)))
+
+
+def _both_signs(at: Tensor, box: Interval) -> Tensor:
+    """The rows e_j and -e_j of the coordinates `at`."""
+    rows = box.lower.new_zeros(2, len(at), box.lower[0].numel())
+    rows[0, torch.arange(len(at)), at] = 1
+    return torch.cat([rows[0], -rows[0]]).view(-1, *box.lower.shape[1:])
+
+
+def _chunks(relaxed: Relaxed, count: int, step: int = 1) -> Iterator[slice]:
+    """Slices of `count` rows, `step` of them to an index, that fit the memory at any layer."""
+    widest = max(box.lower[0].numel() for box in relaxed.boxes.values())
+    size = max(1, MEMORY // (widest * step))
+    for start in range(0, count // step, size):
+        yield slice(start, start + size)
+
+
+def lower_bounds(relaxed: Relaxed, name: str, rows: Tensor, image: Image) -> Tensor:
+    r"""$\min_{N(x)}c\cdot v$ for each row c of coefficients (r, *d) of the value called `name`.
+
+    image: whose N(x) each row is for, (r,) -> (r,); None: every example's, -> (r, n).
+    """
+    pending = {name: rows}
+    total: Tensor | float = 0.0
+    for node in reversed(relaxed.graph.nodes):
+        if node.name not in pending:
+            continue
+        parts, constant = relaxed.steps[node.name](pending.pop(node.name), image)
+        total = total + constant
+        for source, part in zip(node.inputs, parts, strict=True):
+            pending[source] = pending[source] + part if source in pending else part
+    return total + _concretise(pending[INPUT].flatten(1), image, relaxed.region, relaxed.outward)
+
+
+def _concretise(a: Tensor, image: Image, region: Region, outward: bool) -> Tensor:
+    r"""$\min a\cdot x'$ over N(x): $a\cdot x-\varepsilon\|a\|_*$, or the box's if it is better."""
+    low, high = region.box.lower.flatten(1), region.box.upper.flatten(1)
+    centre, radius, size = (low + high) / 2, (high - low) / 2, a.abs()
+    if outward:
+        radius = radius + 2 * rounding(a.shape[1], a) * (centre.abs() + radius)
+    lower = _dot(a, centre, image) - _dot(size, radius, image)
+    if region.norm == "linf":
+        return lower
+    eps = region.eps if image is None else region.eps[image]
+    length = torch.linalg.vector_norm(a, DUAL[region.norm], dim=1)
+    ball = _dot(a, region.x.flatten(1), image) - eps * (
+        length[:, None] if image is None else length
+    )
+    if outward:
+        reach = region.x.flatten(1).abs() + region.eps[:, None]
+        ball = ball - 2 * rounding(a.shape[1], a) * _dot(size, reach, image)
+    return torch.maximum(lower, ball)
+
+
+def _dot(a: Tensor, v: Tensor, image: Image) -> Tensor:
+    """Rows (r, d) times each row's own v, of (n, d) or, the same for all, (1, d)."""
+    if image is None:
+        return a @ v.T
+    return a @ v[0] if len(v) == 1 else (a * v[image]).sum(1)
+
+
+def _step(node: Node, boxes: list[Interval], out: Interval, outward: bool) -> Back:
+    if kind(node.layer) in RELAXATIONS:
+        return _relaxed_step(node.layer, boxes[0], out, outward)
+    if isinstance(node.layer, Add):
+        return _sum_step(boxes, outward)
+    return _affine_step(node.layer, boxes[0], outward)
+
+
+def _sum_step(boxes: list[Interval], outward: bool) -> Back:
+    slack = 2 * rounding(2, boxes[0].lower) * sum(box.magnitude for box in boxes).flatten(1)
+
+    def back(a: Tensor, image: Image) -> tuple[tuple[Tensor, ...], Tensor]:
+        lost = _dot(a.flatten(1).abs(), slack, image) if outward else a.new_zeros(())
+        return (a, a), -lost
+
+    return back
+
+
+def _affine_step(layer: nn.Module, box: Interval, outward: bool) -> Back:
+    r"""$c\mapsto cW$ and $c\cdot b$, less what rounding can do to them and to the network."""
+    affine = AFFINE[kind(layer)](layer, box.lower.shape)
+    bias = affine.apply(torch.zeros_like(box.lower[:1])).flatten(1)
+    if outward:
+        size = (affine.absolute(box.magnitude) + affine.offset).flatten(1)
+        slack = 2 * rounding(affine.terms, bias) * size
+        slack = slack + 2 * rounding(bias.shape[1], bias) * bias.abs()
+
+    def back(a: Tensor, image: Image) -> tuple[tuple[Tensor, ...], Tensor]:
+        flat = a.flatten(1)
+        constant = _dot(flat, bias, image)
+        if outward:
+            constant = constant - _dot(flat.abs(), slack, image)
+        return (affine.transpose(a),), constant
+
+    return back
+
+
+def _relaxed_step(layer: nn.Module, box: Interval, out: Interval, outward: bool) -> Back:
+    """Each coefficient takes the line on its side: below where it is positive, else above."""
+    lines = RELAXATIONS[kind(layer)](layer, box)
+    slopes = [v.flatten(1) for v in (lines.lower_slope, lines.upper_slope)]
+    above = lines.upper_offset.flatten(1)
+    below = None if lines.lower_offset is None else lines.lower_offset.flatten(1)
+    slack = _line_slack(lines, box, out) if outward else None
+
+    def back(a: Tensor, image: Image) -> tuple[tuple[Tensor, ...], Tensor]:
+        flat = a.flatten(1)
+        constant = _dot(flat.clamp(max=0), above, image)
+        if below is not None:
+            constant = constant + _dot(flat.clamp(min=0), below, image)
+        if slack is not None:
+            constant = constant - _dot(flat.abs(), slack, image)
+        flat = flat * torch.where(flat < 0, slopes[1][image], slopes[0][image])
+        return (_spread(flat.view_as(a), lines, box.lower.shape, image),), constant
+
+    return back
+
+
+def _line_slack(lines: Lines, box: Interval, out: Interval) -> Tensor:
+    """What rounding can do to a line, to the value it bounds and to the sum over its layer."""
+    source = box.magnitude.flatten(1)
+    if lines.read is not None:
+        source = source.amax(1, keepdim=True)
+    steep = torch.maximum(lines.lower_slope.abs(), lines.upper_slope.abs()).clamp(min=1).flatten(1)
+    offset = lines.upper_offset.abs()
+    if lines.lower_offset is not None:
+        offset = torch.maximum(offset, lines.lower_offset.abs())
+    offset = offset.flatten(1)
+    few = rounding(16, source) * (out.magnitude.flatten(1) + steep * source + offset)
+    return few + 2 * rounding(offset.shape[1], offset) * offset
+
+
+def _spread(a: Tensor, lines: Lines, shape: tuple[int, ...], image: Tensor) -> Tensor:
+    """Pooling: each coefficient back to the one input that its line reads."""
+    if lines.read is None:
+        return a
+    flat = a.new_zeros(len(a), shape[1], shape[2] * shape[3])
+    return flat.scatter_add(2, lines.read[image].flatten(2), a.flatten(2)).view(-1, *shape[1:])

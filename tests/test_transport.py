@@ -510,10 +510,11 @@ def test_trained_networks_stay_above_the_bound(name, rng):
     plan = optimal_plan(conflicts(x, labels, threat), labels)
     two = torch.nn.Sequential(nets.shipped(name), Columns(3, 7))
     bits = (labels == 7).long()
-    predict = lambda z: 3 + 4 * two(z).argmax(1)  # noqa: E731
-    assert 0.05 < plan.risk <= risk_when_merged(predict, x, labels, plan) + 1e-12
-    fallen = attack_model(two, x, bits, threat, steps=20, rng=rng).fooled
-    assert plan.risk <= fallen.float().mean() + 1e-6
+    fallen = attack_model(two, x, bits, threat, steps=10, rng=rng).fooled.numpy()
+    middle = two(merged(x, plan)).argmax(1)
+    for side in (plan.i, plan.j):
+        fallen[side] |= (middle != bits[side]).numpy()
+    assert 0.05 < plan.risk <= fallen.mean() + 1e-12
 
 
 class Columns(torch.nn.Module):

@@ -19,8 +19,8 @@ from tqdm.auto import tqdm
 
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
-from adversarial_lab.transport.screens import CHUNK, SCREENS, SIDES, Cloud, Found, Screen
-from adversarial_lab.transport.store import Store
+from adversarial_lab.transport.screens import CHUNK, SCREENS, SIDES, Cloud, Screen
+from adversarial_lab.transport.store import Pairs, Store
 
 GIB = 2**30
 TOUCH = 1e-12  # distances that differ by this share are the same: 2 eps is itself rounded
@@ -131,7 +131,7 @@ def _search(
     blocks: Blocks,
     progress: bool,
     store: Store | None,
-) -> Iterator[Found]:
+) -> Iterator[Pairs]:
     """The conflicts of one strip after the other: rows of one class against all later classes."""
     order = labels.argsort(stable=True)
     strips = list(_strips(labels[order], blocks.rows))
@@ -187,7 +187,7 @@ def _are_bytes(points: Tensor) -> bool:
     return all(torch.equal((part * 255).round_().div_(255), part) for part in points.split(CHUNK))
 
 
-def _strip(finder: _Finder, rows: slice, end: int, blocks: Blocks) -> Found:
+def _strip(finder: _Finder, rows: slice, end: int, blocks: Blocks) -> Pairs:
     """The conflicts of some rows with everything from `end` on: i, j and distance."""
     n, found = len(finder.order), []
     with _full_precision():

@@ -1,0 +1,168 @@
+"""CKA: the feature-space form against the full n x n forms of two libraries; tiles; minibatches.
+
+1. Exact, n = 10,000 and d = 512: `linear_cka` against torch-cka (HSIC_1) and ckatorch (HSIC_0),
+   whose full forms multiply n x n matrices. Each of theirs is run once, because it takes minutes;
+   ours is the median of the rounds. All must return the same value to 1e-4.
+2. n = 2,000 and d = 20,000: `linear_cka` in its Gram form against the two Gram products alone,
+   computed tile by tile.
+3. The bias of minibatches: what averaging HSIC_0 over batches returns, and HSIC_1, against the
+   value for all examples.
+
+    python -m benchmarks.bench_cka
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from statistics import median
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor
+
+from adversarial_lab.cka import linear_cka, minibatch_cka
+from benchmarks import harness
+
+FULL, TILED = 100.0, 1.2  # promised: this much faster; at most this many times the tiled product
+GRAM, OURS = "Gram products, tiled", "linear_cka, Gram form"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Shapes, and how they are measured."""
+
+    n: int = 10_000
+    d: int = 512
+    n_wide: int = 2_000
+    d_wide: int = 20_000
+    batch_size: int = 100
+    tile: int = 2048
+    rounds: int = 5
+    threads: int = 1
+    seed: int = 0
+
+
+def draw(n: int, d: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Two representations that share a part: 16 strong directions, then noise of their own."""
+    rng = torch.Generator().manual_seed(seed)
+    shared = torch.randn(n, 16, generator=rng)
+    noise = torch.randn(2, n, d, generator=rng)
+    a, b = (shared @ torch.randn(16, d, generator=rng) / 4 + part for part in noise)
+    return a, b
+
+
+def torch_cka(a: Tensor, b: Tensor) -> Tensor:
+    """torch-cka's HSIC_1 of Gram matrices with zero diagonals, as its `compare` calls it."""
+    from torch_cka import CKA
+
+    hsic = partial(CKA._HSIC, SimpleNamespace(device="cpu"))
+    k, m = ((v @ v.T).fill_diagonal_(0.0) for v in (a, b))
+    return torch.tensor(hsic(k, m) / (hsic(k, k) * hsic(m, m)) ** 0.5)
+
+
+def ckatorch(method: str, a: Tensor, b: Tensor) -> Tensor:
+    """ckatorch's `cka_base`, which computes in float64."""
+    from ckatorch import cka_base
+
+    return cka_base(a, b, method=method)
+
+
+PEERS: dict[str, tuple[Callable[[Tensor, Tensor], Tensor], bool]] = {  # and whether unbiased
+    "torch-cka, full": (torch_cka, True),
+    "ckatorch, full (hsic)": (partial(ckatorch, "hsic"), False),
+    "ckatorch, default (fro_norm)": (partial(ckatorch, "fro_norm"), False),
+}
+PROMISED = ("torch-cka, full", "ckatorch, full (hsic)")
+
+
+def clock() -> float:
+    return time.process_time() if torch.get_num_threads() == 1 else time.perf_counter()
+
+
+def once(run: Callable[[], Tensor]) -> tuple[float, float]:
+    """Seconds and value of one call."""
+    began = clock()
+    value = run().item()
+    return clock() - began, value
+
+
+def exact(s: Setting) -> Iterator[str]:
+    """A line per peer: its seconds and ours, at the same value."""
+    a, b = draw(s.n, s.d, s.seed)
+    for name, (peer, unbiased) in PEERS.items():
+        ours = [once(partial(linear_cka, a, b, unbiased=unbiased)) for _ in range(s.rounds)]
+        try:
+            theirs, value = once(partial(peer, a, b))
+        except ImportError as error:
+            yield f"{name:30} not run: {error}"
+            continue
+        if abs(value - ours[0][1]) > 1e-4:
+            raise AssertionError(f"{name} says {value}, linear_cka {ours[0][1]}")
+        mine = median(seconds for seconds, _ in ours)
+        speed = theirs / mine
+        promise = f"  promised >= {FULL:.0f}: {'kept' if speed >= FULL else 'MISSED'}"
+        yield (
+            f"{name:30} {theirs:8.2f} s, linear_cka {mine:6.3f} s: {speed:6.1f} times faster, both"
+            f" {value:.5f}{promise if name in PROMISED else ''}"
+        )
+
+
+def tiled_gram(s: Setting, a: Tensor, b: Tensor) -> Tensor:
+    """AA' and BB' from column tiles, nothing else."""
+    grams = []
+    for v in (a, b):
+        k = torch.zeros(len(v), len(v))
+        for tile in v.split(s.tile, 1):
+            k += tile @ tile.T
+        grams.append(k)
+    return grams[0] - grams[1]
+
+
+def wide(s: Setting) -> list[harness.Row]:
+    """The Gram form against the products that it cannot do without."""
+    a, b = draw(s.n_wide, s.d_wide, s.seed)
+    makers = {
+        GRAM: lambda: lambda seed: tiled_gram(s, a, b),
+        OURS: lambda: lambda seed: linear_cka(a, b, form="gram"),
+    }
+    return harness.race(makers, lambda value: value.flatten()[0].item(), s.rounds, (GRAM,))
+
+
+def minibatches(s: Setting) -> dict[str, float]:
+    """CKA of all examples and of batches, each biased and unbiased."""
+    a, b = draw(s.n, s.d, s.seed)
+    parts = list(zip(a.split(s.batch_size), b.split(s.batch_size), strict=True))
+    found = {}
+    for name, unbiased in (("biased", False), ("unbiased", True)):
+        found[f"all {s.n:,} at once, {name}"] = linear_cka(a, b, unbiased=unbiased).item()
+        found[f"batches of {s.batch_size}, {name}"] = minibatch_cka(parts, unbiased=unbiased).item()
+    return found
+
+
+def report(rows: list[harness.Row], s: Setting) -> str:
+    """Seconds of both, and the ratio beside what is promised."""
+    ratio = rows[1].ratios[GRAM]
+    lines = [f"{row.name:30} {median(row.seconds):8.3f} s" for row in rows]
+    kept = "kept" if ratio <= TILED else "MISSED"
+    lines.append(f"{ratio:.2f} x the products; promised <= {TILED}: {kept}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    s = Setting()
+    torch.set_num_threads(s.threads)
+    print(f"CKA, exact: n={s.n:,}, d={s.d}, float32, {s.threads} thread(s)")
+    for line in exact(s):
+        print(line, flush=True)
+    print(f"\nCKA, wide: n={s.n_wide:,}, d={s.d_wide:,}, {s.rounds} rounds")
+    print(report(wide(s), s), end="\n\n", flush=True)
+    print("Minibatches")
+    for name, value in minibatches(s).items():
+        print(f"{name:30} {value:8.4f}")
+    names = ("torch", "torch-cka", "ckatorch")
+    print(f"\n{asdict(s)}\n{harness.versions(*names)}\n{harness.machine()}")
+
+
+if __name__ == "__main__":
+    main()

@@ -14,6 +14,7 @@ from adversarial_lab.certified.certificate import (
 )
 from adversarial_lab.certified.graph import Graph, Node, trace
 from adversarial_lab.certified.interval import RULES, Interval, Region, bound, ibp, region
+from adversarial_lab.certified.polytope import worst_input
 
 __all__ = [
     "METHODS",
@@ -31,4 +32,5 @@ __all__ = [
     "radius_path",
     "region",
     "trace",
+    "worst_input",
 ]

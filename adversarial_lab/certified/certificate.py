@@ -21,6 +21,7 @@ from adversarial_lab.certified.interval import Interval, Radii, region
 from adversarial_lab.certified.jacobian import local_margins
 from adversarial_lab.certified.linear import crown_margins
 from adversarial_lab.certified.lipschitz import pair_margins, product_margins
+from adversarial_lab.certified.polytope import lp_margins, milp_margins
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels, check_logits
 
@@ -39,6 +40,8 @@ METHODS: dict[str, Method] = {
     "ibp": Method(interval_margins),
     "crown-ibp": Method(partial(crown_margins, refine=False)),
     "crown": Method(crown_margins),
+    "lp": Method(lp_margins, ("linf", "l1")),
+    "milp": Method(milp_margins, ("linf", "l1")),
     "lipschitz": Method(product_margins, batch=1000),
     "lipschitz-pair": Method(pair_margins, batch=1000),
     "lipschitz-local": Method(local_margins, batch=50),

@@ -19,7 +19,7 @@ from adversarial_lab.nets import Normalize
 from adversarial_lab.threat import Rng
 
 Shape = tuple[int, ...]  # of one example, without the batch
-DENSE = 800  # an operator whose smaller side is at most this is measured exactly
+DENSE = 256  # an operator whose smaller side is at most this is measured exactly
 ROUNDING = 1 + 1e-9  # float64 decompositions are good to about 1e-14 of the largest value
 
 

@@ -157,9 +157,9 @@ def _favoured(model: TwoGaussians, inside: int, shift: float) -> Pair:
 
 
 def _positive(a: float, b: float, c: float) -> Pair:
-    """Where a u^2 + 2 b u + c > 0 for a <= 0, as (low, high); (inf, -inf) where nowhere."""
+    """Where a u^2 + 2 b u + c > 0 for a <= 0, as (low, high); (inf, -inf) without any border."""
     if a == 0 and b == 0:
-        return (-math.inf, math.inf) if c > 0 else (math.inf, -math.inf)
+        return math.inf, -math.inf  # the same odds everywhere: a constant
     if a == 0:
         return (-math.inf, -c / (2 * b)) if b < 0 else (-c / (2 * b), math.inf)
     inner = b * b - a * c

@@ -15,6 +15,8 @@ from scipy.stats import norm as normal
 
 from adversarial_lab import data, nets, transport
 from adversarial_lab.pgd import attack_model
+from adversarial_lab.runs import overlap
+from adversarial_lab.runs.record import Job
 from adversarial_lab.threat import GEOMETRIES, ThreatModel
 from adversarial_lab.transport import (
     SOLVERS,
@@ -113,11 +115,12 @@ def planted(norm, steps, rng):
 @pytest.mark.parametrize("others", [0, 400])
 def test_at_the_threshold_bytes_are_exact(norm, others, rng):
     """Also among bright images, whose squared norms float32 does not hold."""
-    steps = 40
-    x = torch.cat([planted(norm, steps, rng), torch.ones(others, 3072)])
-    labels = torch.tensor([0, 1, 1, 1] + [1] * others)
+    steps, groups = 40, 10
+    images = [planted(norm, steps, rng) for _ in range(groups)]
+    x = torch.cat([*images, torch.ones(others, 3072)])
+    labels = torch.tensor([0, 1, 1, 1] * groups + [1] * others)
     found = conflicts(x, labels, ball(norm, steps / 2 / 255, (0.0, 1.0)))
-    assert pairs(found) == {(0, 1), (0, 2)}
+    assert pairs(found) == {(4 * k, 4 * k + step) for k in range(groups) for step in (1, 2)}
     assert found.distance.max() == pytest.approx(steps / 255, rel=1e-15)
 
 
@@ -593,3 +596,22 @@ def test_the_line_refuses_what_is_no_sample():
         risk_bracket(normal.ppf, normal.ppf, 0.1, priors=(0.5, 0.6))
     with pytest.raises(ValueError, match="cells must be >= 1 and eps finite and >= 0, got 0"):
         risk_bracket(normal.ppf, normal.ppf, 0.1, cells=0)
+
+
+# -- the run ---------------------------------------------------------------------------------------
+
+
+def test_the_run_records_the_curve(tmp_path):
+    config = overlap.Config(dataset="mnist-mini", per_class=50, eps_from=3.0, points=5)
+    record = overlap.run(config, Job("overlap", "quick", config, tmp_path, progress=False))
+    x, labels = digits("mnist-mini", 50)
+    assert [row["eps"] for row in record["history"]] == [3.0, 3.5, 4.0, 4.5, 5.0]
+    for row in record["history"]:
+        threat = ball("l2", row["eps"], (0.0, 1.0))
+        assert row["risk"] == optimal_risk(x, labels, threat)
+        assert row["risk"] == pytest.approx(row["pairs"] / 100, abs=1e-12)
+        assert row["conflicts"] == len(conflicts(x, labels, threat))
+    assert record["metrics"]["risk-4.5"] == {"value": record["history"][3]["risk"], "n": 100}
+    assert record["data"]["classes"] == (3, 7)
+    with pytest.raises(ValueError, match="first and second must be two classes, got 3 twice"):
+        overlap.Config(second=3)

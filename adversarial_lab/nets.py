@@ -31,6 +31,19 @@ def mnist_cnn() -> nn.Sequential:
     )
 
 
+def dm_large(classes: int = 10, normalize: nn.Module | None = None) -> nn.Sequential:
+    """17.2M parameters for (n, 3, 32, 32): five 3x3 convolutions, two dense layers, no BatchNorm.
+
+    normalize: the first layer, by default CIFAR-10's. The "large" network of Gowal et al. 2018.
+    """
+    layers: list[nn.Module] = [normalize or cifar10_normalize()]
+    widths, strides = [3, 64, 64, 128, 128, 128], [1, 1, 2, 1, 1]
+    for before, after, stride in zip(widths, widths[1:], strides, strict=False):
+        layers += [nn.Conv2d(before, after, 3, stride, padding=1), nn.ReLU()]
+    dense = [nn.Flatten(), nn.Linear(128 * 16 * 16, 512), nn.ReLU(), nn.Linear(512, classes)]
+    return nn.Sequential(*layers, *dense)
+
+
 class Normalize(nn.Module):
     """(x - mean) / std per channel, as the first layer of a network."""
 

@@ -6,7 +6,6 @@ stable, `certified_radius` how far. `trace` turns a network into the graph that 
 """
 
 from adversarial_lab.certified import smoothing
-
 from adversarial_lab.certified.certificate import (
     METHODS,
     Method,
@@ -19,9 +18,9 @@ from adversarial_lab.certified.graph import Graph, Node, trace
 from adversarial_lab.certified.interval import RULES, Interval, Region, bound, ibp, region
 from adversarial_lab.certified.jacobian import local_constants
 from adversarial_lab.certified.lipschitz import layer_constants, lipschitz_bound, pair_constants
+from adversarial_lab.certified.polytope import worst_input
 from adversarial_lab.certified.spectral import spectral_norm, spectral_path
 from adversarial_lab.certified.training import certified_ramp, crown_ibp_loss, ibp_loss
-from adversarial_lab.certified.polytope import worst_input
 
 __all__ = [
     "METHODS",

@@ -50,8 +50,16 @@ def sgd_steps(model: nn.Module, config: Training, per_epoch: int):
     return optimizer, piecewise(optimizer, milestones=milestones)
 
 
+def adam_drops(model: nn.Module, config: Training, per_epoch: int):
+    """Adam at `peak`, x 0.1 after 3/4 of training and again after 11/12, as bounds settle late."""
+    optimizer = torch.optim.Adam(model.parameters(), lr=config.peak)
+    steps = config.epochs * per_epoch
+    return optimizer, piecewise(optimizer, milestones=[steps * 3 // 4, steps * 11 // 12])
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist-cnn": nets.mnist_cnn,
+    "dm-large": nets.dm_large,
     "preact-resnet18": nets.preact_resnet18,
     "wrn-34-10": nets.wide_resnet,
 }
@@ -63,7 +71,11 @@ USUAL_NETWORK = {
     "cifar-10-mini": "preact-resnet18",
 }
 AUGMENT: dict[str, data.Augment] = {"cifar-10": data.crop_flip, "cifar-10-mini": data.crop_flip}
-RECIPES: dict[str, Recipe] = {"adam": adam_one_cycle, "sgd": sgd_steps}
+RECIPES: dict[str, Recipe] = {
+    "adam": adam_one_cycle,
+    "adam-drops": adam_drops,
+    "sgd": sgd_steps,
+}
 
 
 def known(argument: str, value: str, table: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@ from functools import partial
 
 import pytest
 import torch
+from safetensors import safe_open
 from scipy.optimize import linprog, minimize
 from torch import nn
 
@@ -23,11 +24,13 @@ from adversarial_lab.attacks import (
     transfer,
     verified,
 )
-from adversarial_lab.attacks.apgd import checkpoints, wrong_classes
+from adversarial_lab.attacks.apgd import checkpoints
 from adversarial_lab.attacks.fab import to_hyperplane
+from adversarial_lab.attacks.margins import margin
 from adversarial_lab.attacks.square import _bump, _side
-from adversarial_lab.masking import Quantised, Scaled
-from adversarial_lab.pgd import attack_model
+from adversarial_lab.attacks.targets import wrong_classes
+from adversarial_lab.masking import Quantised, Scaled, gradient, top_curvature
+from adversarial_lab.pgd import attack_model, cross_entropy
 from adversarial_lab.threat import ThreatModel
 
 norms = pytest.mark.parametrize("norm", ["linf", "l2"])
@@ -122,6 +125,13 @@ def test_the_targeted_dlr_by_hand_and_its_invariance(rng):
     torch.testing.assert_close(targeted_dlr(1e3 * many + 7, goals), targeted_dlr(many, goals))
     with pytest.raises(ValueError, match="at least 4 classes, got 3"):
         targeted_dlr(torch.zeros(1, 3), torch.tensor([[0, 1]]))
+
+
+def test_the_margin_is_positive_exactly_where_the_network_is_wrong(rng):
+    logits, y = torch.randn(200, 5, generator=rng), torch.randint(5, (200,), generator=rng)
+    assert torch.equal(margin(logits, y) > 0, logits.argmax(1) != y)
+    by_hand = margin(torch.tensor([[5.0, 3.0, 1.0], [5.0, 3.0, 1.0]]), torch.tensor([0, 1]))
+    assert by_hand.tolist() == [-2.0, 2.0]
 
 
 def test_targets_are_the_likeliest_wrong_classes(net, images):
@@ -231,8 +241,7 @@ def test_square_breaks_what_has_no_gradient(norm, rng):
     x = 0.5 + 0.04 * torch.randn(20, 1, 8, 8, generator=rng)
     y = model(x).argmax(1)
     threat = ThreatModel(norm=norm, eps=0.1 if norm == "linf" else 0.6)
-    # PGD that counts only where its gradient leads: from x itself it does not move
-    assert apgd(model, x, y, threat, steps=1, rng=rng).shape == x.shape
+    assert gradient(lambda z: cross_entropy(model(z), y), x).abs().max() == 0
     found = attack_survivors(partial(square, queries=300), model, x, y, threat, rng=rng)
     assert found.robust_accuracy < 0.3
 
@@ -308,8 +317,16 @@ def test_the_sequence_only_falls_and_resumes_where_it_stopped(norm, net, images,
     assert [s.name for s in again] == [s.name for s in whole]
     assert torch.equal(again[-1].found.z, last.z)
     assert "stand" in str(again[-1])
-    with pytest.raises(ValueError, match="belongs to another evaluation"):
-        standard_evaluation(net, x, y, threat, attacks=SHORT, seed=4, checkpoint=file)
+    other = nn.Sequential(nn.Flatten(), nn.Linear(36, 5))
+    for model, seed, attacks in (
+        (net, 4, SHORT),
+        (other, 3, SHORT),
+        (net, 3, {**SHORT, "a": apgd}),
+    ):
+        with pytest.raises(ValueError, match="belongs to another evaluation"):
+            standard_evaluation(model, x, y, threat, attacks=attacks, seed=seed, checkpoint=file)
+    with safe_open(file, framework="pt") as saved:  # an address would differ in the next process
+        assert " at 0x" not in saved.metadata()["evaluation"]
 
 
 @norms
@@ -336,16 +353,18 @@ def test_robust_accuracy_of_a_linear_classifier_is_known(norm, rng):
         assert (found.fooled == (distance <= threat.eps))[clear].all(), name
 
 
-def test_agreement_with_the_reference_implementation():
+@pytest.mark.parametrize(("norm", "eps"), [("linf", 0.16), ("l2", 0.9)])
+def test_agreement_with_the_reference_implementation(norm, eps):
     """The published AutoAttack on 500 digits: robust accuracy within half a point."""
     autoattack = pytest.importorskip("pyautoattack", reason="pip install pyautoattack to compare")
     model = nets.shipped("mnist-standard")
     x, y = data.load("mnist-mini", "test", 500)
-    threat = ThreatModel(norm="linf", eps=0.16)
+    threat = ThreatModel(norm=norm, eps=eps)
     ours = standard_evaluation(model, x, y, threat)[-1].found.robust_accuracy
-    peer = autoattack.AutoAttack(model, norm="Linf", eps=threat.eps, seed=0)
+    peer = autoattack.AutoAttack(model, norm=norm.capitalize(), eps=eps, seed=0)
     z, _ = peer.run_standard_evaluation(x, y, batch_size=500)
     theirs = (model(z).argmax(1) == y).double().mean().item()
+    assert 0 < ours < 0.8  # a radius at which the attacks have something to disagree about
     assert abs(ours - theirs) <= 0.005
 
 
@@ -360,6 +379,27 @@ def test_transfer_breaks_a_network_without_gradient(net, images, rng):
     stuck = attack_model(masked, x, y, threat, steps=20, rng=rng).robust_accuracy
     found = attack_survivors(partial(transfer, source=net), masked, x, y, threat, rng=rng)
     assert found.robust_accuracy < stuck - 0.3
+
+
+@pytest.mark.claim("17.2.3", "a second-order method finds what a vanishing gradient hides")
+def test_the_hessian_shows_the_way_where_the_gradient_vanishes(rng):
+    """The margin 2 - 9 (w.z)^2 has a ridge along w.z = 0: flat at x, and down on both sides."""
+    w = torch.nn.functional.normalize(torch.randn(9, generator=rng), dim=0)
+
+    class Ridge(nn.Module):
+        def forward(self, z):
+            return torch.stack([2 - 9 * (z @ w).square(), 0 * z[:, 0]], 1)
+
+    model, x, y = Ridge(), torch.randn(20, 9, generator=rng), torch.zeros(20).long()
+    x = x - (x @ w)[:, None] * w
+    threat = ThreatModel(norm="l2", eps=0.5, box=None)
+    f = lambda z: cross_entropy(model(z), y)  # noqa: E731
+    assert gradient(f, x).abs().max() < 1e-5
+    value, v = top_curvature(f, x, rng=rng)
+    torch.testing.assert_close((v @ w).abs(), torch.ones(20))
+    torch.testing.assert_close(value, torch.full((20,), 18 / (1 + torch.e**2)))  # 18 p_1
+    second_order = partial(along, directions=v[None])
+    assert attack_survivors(second_order, model, x, y, threat).robust_accuracy == 0
 
 
 @norms

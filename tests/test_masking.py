@@ -13,6 +13,7 @@ from adversarial_lab.masking import (
     Quantised,
     Scaled,
     adversarial_direction,
+    curvature_along,
     gradient,
     gradient_cosine,
     gradient_direction,
@@ -26,6 +27,7 @@ from adversarial_lab.masking import (
     taylor,
     top_curvature,
 )
+from adversarial_lab.masking.evidence import Evidence
 from adversarial_lab.masking.report import LIMITS
 from adversarial_lab.pgd import cross_entropy, fgsm
 from adversarial_lab.threat import ThreatModel
@@ -81,6 +83,8 @@ def test_hessian_products_are_those_of_the_dense_hessian(smooth, rng):
     dense = dense_hessians(one, x[:1])
     torch.testing.assert_close(product[:1], (dense @ v[:1, :, None]).squeeze(2))
     assert product.shape == x.shape
+    along = (v[:1, None] @ dense @ v[:1, :, None]).flatten() / v[0].square().sum()
+    torch.testing.assert_close(curvature_along(f, x, v)[:1], along)
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
@@ -91,8 +95,7 @@ def test_the_top_curvature_is_the_largest_eigenvalue(smooth, sign, rng):
     exact = torch.linalg.eigvalsh(dense_hessians(f, x))[:, -1]
     value, v = top_curvature(f, x, steps=400, rng=rng)
     torch.testing.assert_close(value, exact, rtol=1e-3, atol=1e-6)
-    bend = (v * hessian_product(f, x, v)).sum(1)
-    torch.testing.assert_close(bend, value, rtol=1e-3, atol=1e-6)
+    torch.testing.assert_close(curvature_along(f, x, v), value, rtol=1e-3, atol=1e-6)
     torch.testing.assert_close(v.norm(dim=1), torch.ones(4).double())
 
 
@@ -130,7 +133,8 @@ def test_cosine_and_linearisation_of_a_linear_loss(rng):
     assert top_curvature(f, x, rng=rng)[0].abs().max() == 0
     flat = lambda z: (0 * z).round().sum(1) + 1  # noqa: E731
     assert gradient_cosine(flat, x, threat, rng).abs().max() == 0
-    assert gradient(lambda z: torch.ones(len(z)), x).abs().max() == 0  # no graph at all
+    constant = lambda z: torch.ones(len(z))  # no graph at all  # noqa: E731
+    assert gradient(constant, x).abs().max() == hessian_product(constant, x, x).abs().max() == 0
     tiny = gradient_direction(lambda z: 1e-30 * (z @ w), x)
     torch.testing.assert_close(tiny.norm(dim=1), torch.ones(5))
 
@@ -225,8 +229,47 @@ def test_the_collapsed_network_stands_against_one_step_and_falls_to_many():
 
 
 def test_the_collapsed_network_is_flagged(digits):
-    flags = set(report(nets.shipped("mnist-fgsm"), digits).flags)
-    assert flags >= {"still rising", "more steps break more"}
+    found = report(nets.shipped("mnist-fgsm"), digits)
+    assert "one step far behind many" in found.flags
+    assert found.robust_accuracy < 0.2 < found.accuracy
+
+
+class Shattered(nn.Module):
+    """Twice the sum of the pixels; the gradient has the wrong sign in 7 of 16, drawn anew."""
+
+    rng = torch.Generator().manual_seed(0)
+
+    def forward(self, x):
+        if x.requires_grad:
+            x = x.clone()
+            right = torch.rand(x.shape, generator=self.rng) > 7 / 16
+            x.register_hook(lambda g: torch.where(right, g, -g))
+        total = x.sum((1, 2, 3))
+        return torch.stack([64 - total, total], 1)
+
+
+def test_an_ascent_that_has_not_arrived_is_still_rising():
+    """A gradient that is a little more often right than wrong climbs steadily: 10 steps of 40."""
+    x, y = torch.full((20, 1, 8, 8), 0.1), torch.zeros(20).long()
+    assert Evidence(Shattered(), x, y, LINF).still_rising == pytest.approx(0.25, abs=0.05)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(64, 2))
+    with torch.no_grad():
+        linear[1].weight.copy_(torch.stack([-torch.ones(64), torch.ones(64)]))
+        linear[1].bias.copy_(torch.tensor([64.0, 0.0]))
+    assert Evidence(linear, x, y, LINF).still_rising == pytest.approx(0, abs=0.02)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_unbounded_attack_may_go_to_every_corner_of_the_box(norm, rng):
+    """Two classes, boundary at the far end: only a budget of the whole box turns black to white."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(9, 2))
+    with torch.no_grad():
+        model[1].weight.copy_(torch.stack([-torch.ones(9), torch.ones(9)]))
+        model[1].bias.copy_(torch.tensor([8.9, -8.9]))  # wrong from a sum of 8.9 pixels on
+    x, y = torch.zeros(4, 3, 3), torch.zeros(4).long()
+    evidence = Evidence(model, x, y, ThreatModel(norm=norm, eps=0.1))
+    assert evidence.unbounded == 0
+    assert Evidence(Quantised(model, 2), x, y, ThreatModel(norm=norm, eps=0.1)).unbounded == 1
 
 
 HONEST = ["mnist-standard", "mnist-pgd"]
@@ -258,7 +301,7 @@ def test_a_mask_around_the_standard_network_is_flagged(name, digits):
 
 
 @pytest.mark.parametrize(
-    ("fill", "why"), [(torch.nan, "NaN or inf"), (0.0, "the same for every image")]
+    ("fill", "why"), [(torch.nan, "30 outputs hold NaN or inf"), (0.0, "the same for every image")]
 )
 def test_a_dead_network_is_not_attacked(fill, why, digits):
     model = nets.mnist_cnn()
@@ -276,6 +319,31 @@ def test_a_network_that_is_always_wrong_is_dead(digits):
     assert report(model, wrong).dead == "no image is classified right"
 
 
+def test_a_network_with_one_answer_to_everything_is_dead(digits):
+    """Its logits differ from image to image, its answer does not: nothing there to attack."""
+    model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+    model[1].bias.data[7] = 100.0
+    assert (
+        report(model, digits).dead
+        == "every image is taken for class 7, in a batch of several classes"
+    )
+    sevens = digits.y == 7
+    one_class = data.Dataset(digits.x[sevens], digits.y[sevens], "mnist-mini", "test")
+    assert report(model, one_class).dead == ""
+
+
+def test_a_network_whose_gradients_are_nan_is_dead(digits):
+    standard = nets.shipped("mnist-standard")
+    broken = lambda x: standard(x) + (0 * x).sqrt().sum((1, 2, 3))[:, None]  # noqa: E731
+
+    class Broken(nn.Module):
+        def forward(self, x):
+            return broken(x)
+
+    found = report(Broken(), digits)
+    assert found.dead == "30 of 30 gradients hold NaN or inf" and found.accuracy > 0.9
+
+
 def test_a_certificate_that_an_attack_contradicts_is_flagged(digits):
     model = nets.shipped("mnist-standard")
     threat = ThreatModel(norm="linf", eps=0.2)
@@ -289,13 +357,19 @@ def test_the_report_as_text_table_and_json(digits):
     found = report(nets.shipped("mnist-standard"), digits)
     bundle = found._repr_mimebundle_()
     for form in (str(found), bundle["text/html"], found.to_json()):
-        assert LIMITS in form and all(check.name in form for check in CHECKS)
+        assert LIMITS in " ".join(form.split()) and all(check.name in form for check in CHECKS)
     assert bundle["text/plain"] == str(found)
+    lines = str(found).splitlines()
+    assert lines[1].split("  ")[0] == "verdict" and max(map(len, lines)) <= 100
+    for check, line in zip(CHECKS, lines[2:], strict=False):  # one line per check
+        assert check.name in line and check.source in line and f" {check.threshold:g}" in line
     table = bundle["text/html"]
     assert table.count('<th scope="row">') == len(CHECKS) and "<caption " in table
     saved = json.loads(found.to_json())
     assert [f["name"] for f in saved["findings"]] == [c.name for c in CHECKS]
     assert saved["flags"] == [] and saved["findings"][-1]["value"] is None
+    cosine = next(f for f in saved["findings"] if f["name"] == "gradient cosine")
+    assert cosine["flag_if"] == "< 0.1" and cosine["value"] > cosine["threshold"]
     assert all(check.source and check.meaning for check in CHECKS)
 
 
@@ -319,3 +393,25 @@ def test_the_report_leaves_the_network_as_it_was_and_repeats_itself(digits):
 def test_bad_settings_are_refused(make, message, unchecked):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.full((3, 1, 28, 28), 2.0)}, "x must lie in the box"),
+        ({"y": torch.zeros(2).long()}, "one label per example, got 2 for 3"),
+        ({"y": torch.full((3,), 10)}, r"labels 0\.\.9, got 10\.\.10"),
+        ({"y": torch.zeros(3)}, "integer labels"),
+        ({"model": nn.Flatten(0)}, r"logits of shape \(n, k\) for 3 labels"),
+        (
+            {"certified": torch.ones(3)},
+            r"certified must be bool of shape \(3,\), got torch.float32",
+        ),
+        ({"certified": torch.ones(2) > 0}, r"got torch.bool of shape \(2,\)"),
+    ],
+)
+def test_a_report_on_input_that_makes_no_sense_is_refused(change, message, unchecked):
+    given = {"model": nets.mnist_cnn(), "x": torch.full((3, 1, 28, 28), 0.5)}
+    given |= {"y": torch.zeros(3).long(), "threat": LINF, **change}
+    with pytest.raises(ValueError, match=message):
+        masking_report(**given)

@@ -10,28 +10,15 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from adversarial_lab.attacks.margins import targeted_dlr
+from adversarial_lab.attacks.targets import each_target
 from adversarial_lab.pgd import cross_entropy
 from adversarial_lab.threat import Points, Rng, ThreatModel
 from adversarial_lab.training import Labels
 
 Goal = Callable[[Tensor, Tensor], Tensor]  # logits (n, k), goal labels -> (n,), to be maximised
-
-
-def targeted_dlr(logits: Float[Tensor, "n k"], goal: Int[Tensor, "n 2"]) -> Float[Tensor, " n"]:
-    r"""$\frac{z_t-z_y}{z_{\pi_1}-(z_{\pi_3}+z_{\pi_4})/2}$, the margin to a target class t.
-
-    goal: (n, 2), columns y and t. pi sorts the logits from large to small, so the value does not
-    change when logits are scaled or shifted: a network cannot hide behind large logits. Needs four
-    classes. Source: Croce and Hein 2020, Section 4.
-    """
-    if logits.shape[1] < 4:
-        raise ValueError(f"the targeted DLR loss needs at least 4 classes, got {logits.shape[1]}")
-    y, t = logits.gather(1, goal).unbind(1)
-    top = logits.topk(4, dim=1).values
-    return (t - y) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)
 
 
 @dataclass(frozen=True)
@@ -126,27 +113,8 @@ def apgd_targets(
     rng: Rng = None,
 ) -> Points:
     """APGD-T: `apgd` on `targeted_dlr` towards each of the likeliest wrong classes at x in turn."""
-    z, rows = x.clone(), torch.arange(len(x), device=x.device)
-    for target in wrong_classes(model, x, y, targets):
-        goal = target[rows]
-        z[rows] = apgd(
-            model, x[rows], y[rows], threat, loss=targeted_dlr, target=goal, steps=steps, rng=rng
-        )
-        with torch.no_grad():
-            rows = rows[model(z[rows]).argmax(1) == y[rows]]
-        if not len(rows):
-            break
-    return z
-
-
-@torch.no_grad()
-def wrong_classes(model: nn.Module, x: Points, y: Labels, targets: int) -> list[Tensor]:
-    """The `targets` likeliest wrong classes of each x, likeliest first, one (n,) tensor each."""
-    if targets < 1:
-        raise ValueError(f"targets must be >= 1, got {targets}")
-    logits = model(x).scatter(1, y[:, None], -torch.inf)
-    count = min(targets, logits.shape[1] - 1)
-    return list(logits.topk(count, dim=1).indices.unbind(1))
+    attack = partial(apgd, loss=targeted_dlr, steps=steps, rng=rng)
+    return each_target(attack, model, x, y, threat, targets=targets)
 
 
 def checkpoints(steps: int) -> dict[int, int]:

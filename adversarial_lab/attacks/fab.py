@@ -12,7 +12,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.attacks.apgd import wrong_classes
+from adversarial_lab.attacks.margins import margin
+from adversarial_lab.attacks.targets import each_target
 from adversarial_lab.threat import Box, Points, Rng, ThreatModel
 from adversarial_lab.training import Labels
 
@@ -96,22 +97,8 @@ def fab_targets(
     rng: Rng = None,
 ) -> Points:
     """FAB-T: `fab` towards each of the likeliest wrong classes at x, until broken within eps."""
-    z, rows = x.clone(), torch.arange(len(x), device=x.device)
-    for target in wrong_classes(model, x, y, targets):
-        z[rows] = fab(
-            model,
-            x[rows],
-            y[rows],
-            threat,
-            target=target[rows],
-            steps=steps,
-            stop_within=threat.eps,
-        )
-        near = threat.distance(x[rows], z[rows]) <= threat.eps
-        rows = rows[~(near & _wrong(model, z[rows], y[rows]))]
-        if not len(rows):
-            break
-    return z
+    attack = partial(fab, steps=steps, stop_within=threat.eps)
+    return each_target(attack, model, x, y, threat, targets=targets)
 
 
 def _step(
@@ -153,16 +140,10 @@ def _refine(
     best, low, high = best.clone(), x[rows], best[rows]
     spread = (-1, *[1] * (x.ndim - 1))
     for _ in range(3 if len(rows) else 0):
-        right, wrong = (_margin(model, z, y[rows]) for z in (low, high))
+        right, wrong = (-margin(model(z), y[rows]) for z in (low, high))
         share = (1.001 * right / (right - wrong).clamp(min=1e-30)).clamp(0, 1).view(spread)
         middle = low + share * (high - low)
         hit = _wrong(model, middle, y[rows]).view(spread)
         low, high = torch.where(hit, low, middle), torch.where(hit, middle, high)
     best[rows] = high
     return best
-
-
-def _margin(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
-    logits = model(z)
-    right = logits.gather(1, y[:, None]).squeeze(1)
-    return right - logits.scatter(1, y[:, None], -torch.inf).amax(1)

@@ -1,11 +1,10 @@
 r"""Section 17.2.3: attacks on a masked network that borrow a gradient, or do without one."""
 
-from functools import partial
-
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adversarial_lab.attacks.margins import margin
 from adversarial_lab.pgd import cross_entropy, pgd
 from adversarial_lab.threat import Points, Rng, ThreatModel
 from adversarial_lab.training import Labels, attacking
@@ -49,25 +48,17 @@ def along(
     """
     if radii < 1:
         raise ValueError(f"radii must be >= 1, got {radii}")
-    rate = partial(_rate, model, y)
-    best, best_value = x, rate(x)
+    best, best_value = x, margin(model(x), y)
     for v in directions:
         size = threat.distance(torch.zeros_like(v), v).clamp(min=1e-30)
         unit = v / size.view(-1, *[1] * (x.ndim - 1))
         for r in torch.linspace(-threat.eps, threat.eps, 2 * radii + 1).tolist():
             z = threat.project(x + r * unit, x)
-            value = rate(z)
+            value = margin(model(z), y)
             better = value > best_value
             best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), z, best)
             best_value = torch.where(better, value, best_value)
     return best
-
-
-def _rate(model: nn.Module, y: Tensor, z: Tensor) -> Tensor:
-    """Minus the margin: positive exactly where the network is wrong."""
-    logits = model(z)
-    right = logits.gather(1, y[:, None]).squeeze(1)
-    return logits.scatter(1, y[:, None], -torch.inf).amax(1) - right
 
 
 def random_signs(x: Points, m: int, rng: Rng = None) -> Float[Tensor, "m n *d"]:

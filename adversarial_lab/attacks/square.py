@@ -1,8 +1,8 @@
 r"""Section 17.2.3: Square, random search on squares: no gradient is asked for, none can be masked.
 
 Andriushchenko, Croce, Flammarion and Hein (2020), "Square Attack: a query-efficient black-box
-adversarial attack via random search". A change of one random square is kept if the margin
-$z_y-\max_{j\ne y}z_j$ falls. The squares shrink as queries are spent.
+adversarial attack via random search". A change of one random square is kept if `margin`,
+$\max_{j\ne y}z_j-z_y$, rises. The squares shrink as queries are spent.
 """
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adversarial_lab.attacks.margins import margin
 from adversarial_lab.threat import Rng, ThreatModel
 from adversarial_lab.training import Labels
 
@@ -29,7 +30,7 @@ def square(
     first_share: float = 0.8,
     rng: Rng = None,
 ) -> Images:
-    """The point with the smallest margin after at most `queries` evaluations of each example.
+    """The point with the largest `margin` after at most `queries` evaluations of each example.
 
     first_share: the share of the image that the first squares cover. An example leaves at its
     first wrong point. Each query draws one place for all, and signs for each example.
@@ -40,28 +41,22 @@ def square(
         raise ValueError(f"need images (n, c, h, w) and queries >= 1, got {x.shape} and {queries}")
     end, rows = x.clone(), torch.arange(len(x), device=x.device)
     z = threat.project(first(x, threat, rng), x)
-    margin = _margin(model, z, y)
+    reached = margin(model(z), y)
     for query in range(1, queries):
         end[rows] = z
-        keep = margin > 0
+        keep = reached <= 0
         if not keep.all():
-            rows, x, y, z, margin = rows[keep], x[keep], y[keep], z[keep], margin[keep]
+            rows, x, y, z, reached = rows[keep], x[keep], y[keep], z[keep], reached[keep]
         if not len(rows):
             return end
         side = _side(x, first_share * _decay(query / queries), threat.norm)
         trial = threat.project(propose(x, z, side, threat, rng), x)
-        value = _margin(model, trial, y)
-        lower = value < margin
-        margin = torch.where(lower, value, margin)
-        z = torch.where(lower.view(-1, 1, 1, 1), trial, z)
+        value = margin(model(trial), y)
+        better = value > reached
+        reached = torch.where(better, value, reached)
+        z = torch.where(better.view(-1, 1, 1, 1), trial, z)
     end[rows] = z
     return end
-
-
-def _margin(model: nn.Module, z: Tensor, y: Tensor) -> Float[Tensor, " n"]:
-    logits = model(z)
-    right = logits.gather(1, y[:, None]).squeeze(1)
-    return right - logits.scatter(1, y[:, None], -torch.inf).amax(1)
 
 
 def _decay(spent: float) -> float:

@@ -5,6 +5,7 @@ start and 100 steps each, nine targets, 5,000 queries. Every attack sees the sur
 before, so the numbers only fall, and the last one is an upper bound on the robust accuracy.
 """
 
+import hashlib
 import json
 import os
 import time
@@ -65,10 +66,10 @@ def evaluation_path(
     Every attack draws from a generator of its own, made of seed and place: the same numbers alone,
     in sequence and resumed. checkpoint: a safetensors file, replaced after every stage; with the
     same file an interrupted evaluation goes on where it stopped. ValueError if the file belongs
-    to other examples, labels, threat, seed or attacks.
+    to other examples, labels, weights, threat, seed or attacks.
     """
     attacks = STANDARD if attacks is None else attacks
-    label = f"{threat} seed={seed} {attacks}"
+    label = "" if checkpoint is None else _label(model, threat, seed, attacks)
     stages = [] if checkpoint is None else _load(Path(checkpoint), x, y, label)
     if not stages:
         began = time.perf_counter()
@@ -99,6 +100,25 @@ def standard_evaluation(
 ) -> list[Stage]:
     """`evaluation_path` to its end: `[-1].found.robust_accuracy` is the number to report."""
     return list(evaluation_path(model, x, y, threat, **settings))
+
+
+def _label(
+    model: nn.Module, threat: ThreatModel, seed: int, attacks: dict[str, BatchAttack]
+) -> str:
+    """What an evaluation is of, in words that are the same in the next process."""
+    weights = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        weights.update(name.encode())
+        weights.update(value.cpu().contiguous().flatten().view(torch.uint8).numpy())
+    settings = {name: _words(attack) for name, attack in attacks.items()}
+    return f"{threat} seed={seed} {settings} weights={weights.hexdigest()}"
+
+
+def _words(attack: BatchAttack) -> str:
+    """An attack's name and settings; its repr would hold an address in memory."""
+    if isinstance(attack, partial):
+        return f"{_words(attack.func)} {attack.args} {attack.keywords}"
+    return getattr(attack, "__qualname__", type(attack).__qualname__)
 
 
 def _save(path: Path, x: Tensor, y: Tensor, label: str, stages: list[Stage]) -> None:

@@ -6,7 +6,9 @@ a network the questions that hiding cannot answer (Section 17.2.3). The attacks 
 `adversarial_lab.attacks`.
 """
 
+from adversarial_lab.masking.checks import CHECKS, Check, Finding
 from adversarial_lab.masking.curvature import (
+    curvature_along,
     gradient,
     gradient_cosine,
     hessian_product,
@@ -16,7 +18,7 @@ from adversarial_lab.masking.curvature import (
     top_curvature,
 )
 from adversarial_lab.masking.masked import Noisy, Probabilities, Quantised, Scaled
-from adversarial_lab.masking.report import CHECKS, Check, Finding, Report, masking_report
+from adversarial_lab.masking.report import Report, masking_report
 from adversarial_lab.masking.slices import (
     adversarial_direction,
     gradient_direction,
@@ -35,6 +37,7 @@ __all__ = [
     "Report",
     "Scaled",
     "adversarial_direction",
+    "curvature_along",
     "gradient",
     "gradient_cosine",
     "gradient_direction",

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adversarial_lab.threat import Points, Rng, ThreatModel
+from adversarial_lab.threat import Points, Rng, ThreatModel, normal_like
 from adversarial_lab.training import PerExample
 
 Values = Float[Tensor, " n"]
@@ -20,12 +20,21 @@ Values = Float[Tensor, " n"]
 def gradient(f: PerExample, x: Points) -> Points:
     r"""$\nabla f(x)$ of each example; zero where f does not depend on x at all."""
     x = x.detach().requires_grad_()
+    return _derivative(_values(f, x), x)
+
+
+def _values(f: PerExample, x: Points) -> Values:
     value = f(x)
     if value.shape != (len(x),):
         raise ValueError(f"f must return shape ({len(x)},), got {tuple(value.shape)}")
+    return value
+
+
+def _derivative(value: Tensor, x: Points, create_graph: bool = False) -> Points:
+    """Of the sum of `value` with respect to x; zero where it does not depend on x."""
     if not value.requires_grad:
         return torch.zeros_like(x)
-    (g,) = torch.autograd.grad(value.sum(), x, allow_unused=True)
+    (g,) = torch.autograd.grad(value.sum(), x, allow_unused=True, create_graph=create_graph)
     return torch.zeros_like(x) if g is None else g
 
 
@@ -35,11 +44,14 @@ def hessian_product(f: PerExample, x: Points, v: Points) -> Points:
     Source: Pearlmutter 1994.
     """
     x = x.detach().requires_grad_()
-    (g,) = torch.autograd.grad(f(x).sum(), x, create_graph=True)
-    if not g.requires_grad:  # the gradient is constant: f is linear here
-        return torch.zeros_like(x)
-    (product,) = torch.autograd.grad((g * v).sum(), x, allow_unused=True)
-    return torch.zeros_like(x) if product is None else product
+    g = _derivative(_values(f, x), x, create_graph=True)
+    return _derivative(g * v, x)  # zero where f is linear
+
+
+def curvature_along(f: PerExample, x: Points, v: Points) -> Values:
+    r"""$u^\top\nabla^2f(x)\,u$ with $u=v/\|v\|$: how fast the slope of f along v changes at x."""
+    u = unit(v)
+    return dot(u, hessian_product(f, x, u))
 
 
 def taylor(f: PerExample, x: Points, delta: Points) -> tuple[Values, Values, Values]:
@@ -81,7 +93,7 @@ def power_path(
     """
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
-    v = unit(_normal(x, rng))
+    v = unit(normal_like(x, rng))
     for _ in range(steps):
         product = hessian_product(f, x, v)
         yield dot(v, product), v
@@ -119,8 +131,3 @@ def unit(v: Points) -> Points:
     v = v / torch.where(scale > 0, scale, 1.0)  # else the squares of a 1e-30 gradient underflow
     length = v.flatten(1).norm(dim=1).view(-1, *[1] * (v.ndim - 1))
     return v / torch.where(length > 0, length, 1.0)
-
-
-def _normal(x: Tensor, rng: Rng) -> Tensor:
-    device = x.device if rng is None else rng.device
-    return torch.randn(x.shape, generator=rng, dtype=x.dtype, device=device).to(x.device)

@@ -1,6 +1,5 @@
 """Section 17.2.3: the measurements behind `masking_report`, each made when first asked for."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -8,30 +7,29 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor, nn
 
+from adversarial_lab.attacks.margins import margin
 from adversarial_lab.attacks.square import square
 from adversarial_lab.attacks.survivors import verified
 from adversarial_lab.masking.curvature import gradient, gradient_cosine
 from adversarial_lab.pgd import attack_model, cross_entropy, fgsm, pgd_path
 from adversarial_lab.threat import ThreatModel
+from adversarial_lab.training import check_logits
 
 Fooled = Bool[Tensor, " n"]
 STEPS = 40
 
 
-def margin(logits: Tensor, y: Tensor) -> Tensor:
-    r"""$\max_{j\ne y}z_j-z_y$, per example: positive exactly where the network is wrong."""
-    right = logits.gather(1, y[:, None]).squeeze(1)
-    return logits.scatter(1, y[:, None], -torch.inf).amax(1) - right
-
-
 def dead(logits: Tensor, y: Tensor) -> str:
-    """Why attacking makes no sense: NaN, a constant output, nothing right; else empty."""
+    """Why attacking makes no sense: NaN, one answer to everything, nothing right; else empty."""
     if not logits.isfinite().all():
         return f"{int((~logits.isfinite()).any(1).sum())} of {len(logits)} outputs hold NaN or inf"
     if len(logits) > 1 and (logits - logits[0]).abs().max() <= 1e-6 * logits.abs().max():
         return "the output is the same for every image"
-    if (logits.argmax(1) != y).all():
+    found = logits.argmax(1)
+    if (found != y).all():
         return "no image is classified right"
+    if len(y.unique()) > 2 and (found == found[0]).all():
+        return f"every image is taken for class {int(found[0])}, in a batch of several classes"
     return ""
 
 
@@ -63,8 +61,24 @@ class Evidence:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        self.check()
         if self.probabilities:
             self.model = Unnoticed(self.model)
+
+    def check(self) -> None:
+        """Raise ValueError unless images, labels, logits and certificates belong together."""
+        n, certified = len(self.x), self.certified
+        if len(self.y) != n:
+            raise ValueError(
+                f"y must hold one label per example, got {len(self.y)} for {n} examples"
+            )
+        # of logits only the shape: about NaN and probabilities there is something to report
+        check_logits(torch.zeros_like(self.logits), self.y)
+        if certified is not None and (certified.dtype != torch.bool or certified.shape != (n,)):
+            raise ValueError(
+                f"certified must be bool of shape ({n},), got {certified.dtype} of shape"
+                f" {tuple(certified.shape)}"
+            )
 
     @cached_property
     def logits(self) -> Tensor:
@@ -94,9 +108,18 @@ class Evidence:
         return bool((self.logits >= 0).all() and (sums - 1).abs().max() < 1e-4)
 
     @cached_property
+    def dead(self) -> str:
+        why = dead(self.logits, self.y)
+        bad = 0 if why else int((~self.gradients.isfinite()).flatten(1).any(1).sum())
+        return f"{bad} of {len(self.x)} gradients hold NaN or inf" if bad else why
+
+    @cached_property
+    def gradients(self) -> Tensor:
+        return gradient(self.ce, self.x)
+
+    @cached_property
     def zero_gradients(self) -> float:
-        g = gradient(self.ce, self.x).flatten(1)
-        return ((g == 0).all(1) | ~g.isfinite().all(1)).double().mean().item()
+        return (self.gradients == 0).flatten(1).all(1).double().mean().item()
 
     @cached_property
     def cosine(self) -> float:
@@ -141,14 +164,20 @@ class Evidence:
 
     @cached_property
     def still_rising(self) -> float:
-        """(f_40 - f_30) / (f_40 - f_0) of the means over the images that PGD did not break."""
+        """(m_40 - m_30) / (m_40 - m_0) of the mean margins of the images that PGD did not break.
+
+        The margin, although PGD ascends the cross-entropy: far from a boundary that one grows
+        exponentially, and makes the last steps of an honest climb look like the largest.
+        """
         rows = (~self.pgd).nonzero().squeeze(1)
         if not len(rows):
             return 0.0
         f = partial(self.ce, rows=rows)
         points = list(pgd_path(f, self.x[rows], self.threat, steps=STEPS, rng=self.rng(9)))
         with torch.no_grad():
-            first, late, last = (f(points[k]).mean().item() for k in (0, 30, STEPS))
+            first, late, last = (
+                margin(self.model(points[k]), self.y[rows]).mean().item() for k in (0, 30, STEPS)
+            )
         gained = last - first
         return (last - late) / gained if gained > 1e-6 else 0.0
 
@@ -180,11 +209,12 @@ class Evidence:
         if self.threat.box is None:
             return None
         low, high = self.threat.box
-        size = high - low
-        if self.threat.norm != "linf":
-            size = size * 0.999 * math.sqrt(self.x[0].numel())
-        whole = self.threat.with_eps(size)
-        found = self.attacked(steps=100, threat=whole, step_size=size / 20)
+        corner = torch.full_like(self.x[:1], high - low)
+        diameter = self.threat.distance(0 * corner, corner).item()
+        # a hair less, or the threat model would warn that this covers the whole box
+        eps = diameter if self.threat.norm == "linf" else 0.999 * diameter
+        whole = self.threat.with_eps(eps)
+        found = self.attacked(steps=100, threat=whole, step_size=eps / 20)
         return 1 - found.double().mean().item()
 
     @cached_property

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from adversarial_lab.masking.curvature import dot, gradient, unit
 from adversarial_lab.pgd import pgd
-from adversarial_lab.threat import Box, Points, Rng, ThreatModel
+from adversarial_lab.threat import Box, Points, Rng, ThreatModel, normal_like
 from adversarial_lab.training import PerExample
 
 
@@ -51,9 +51,7 @@ def adversarial_direction(
 
 def random_direction(x: Points, rng: Rng = None) -> Points:
     """A direction drawn uniformly from the sphere, for each example."""
-    device = x.device if rng is None else rng.device
-    draw = torch.randn(x.shape, generator=rng, dtype=x.dtype, device=device)
-    return unit(draw.to(x.device))
+    return unit(normal_like(x, rng))
 
 
 @torch.no_grad()

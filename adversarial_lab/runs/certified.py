@@ -35,10 +35,10 @@ class Config:
     training: str = "ibp"  # or "crown-ibp"
     eps: float = 0.3  # linf radius of the test
     excess: float = 1.0  # training ends at this times eps
-    warm: float = 1 / 14  # fraction of training before eps and kappa start to move
-    over: float = 6 / 14  # fraction of training that they take
+    warm: float = 1 / 16  # fraction of training before eps and kappa start to move
+    over: float = 6 / 16  # fraction of training that they take
     kappa: float = 0.5  # last weight of the clean loss; the bound has the rest
-    epochs: int = 14
+    epochs: int = 16
     batch_size: int = 100
     recipe: str = "adam-drops"
     peak: float = 0.002  # learning rate before it drops

@@ -1,0 +1,129 @@
+r"""Lecture, multimarginal part: $\max\langle w,q\rangle$ s.t. $\sum_{i\in g}q_i\le1$, and its dual.
+
+q_i is the probability with which a classifier is right on all of N(x_i). The dual is a cover: each
+group g gets a mass, and the groups of a point get at least its weight together. It is the attack:
+the adversary moves the mass of a group to a point that all its balls share. The best risk is one
+minus the value of either.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, vstack
+
+from adversarial_lab.multimarginal.groups import Members, cliques, common_point, levels
+from adversarial_lab.transport.neighbours import Conflicts
+from adversarial_lab.transport.overlap import Weights, check_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Packing:
+    """A packing and a cover: the best risk lies in [1 - cover, 1 - packing], gap = the difference.
+
+    q: (n,), in [0, 1]. groups and masses: the attack; arrays of groups of one size, and the mass
+    of each. Groups of one point are masses the adversary leaves where they are.
+    """
+
+    q: Weights
+    groups: Sequence[Members]
+    masses: Sequence[Float[np.ndarray, " m"]]
+    weights: Weights
+    kernel: int = 0  # points that groups of three or more decided, in `exact.bound`
+    rounds: int = 0  # of cut generation
+
+    @property
+    def risk(self) -> float:
+        return 1 - float(self.weights @ self.q)
+
+    @property
+    def gap(self) -> float:
+        return sum(float(mass.sum()) for mass in self.masses) - float(self.weights @ self.q)
+
+
+def given_or_equal(weights: Weights | None, n: int) -> Weights:
+    """The weights, checked; 1/n each if None."""
+    return np.full(n, 1 / n) if weights is None else check_weights(weights, n)
+
+
+def incidence(members: Members, n: int) -> csr_array:
+    """One row per group, one column per point, 1 where the point is in the group."""
+    m, k = members.shape
+    return csr_array((np.ones(m * k), members.ravel(), np.arange(0, m * k + 1, k)), shape=(m, n))
+
+
+def solve(
+    rows: csr_array, weights: Weights, *, method: str = "highs"
+) -> tuple[Weights, Float[np.ndarray, " m"]]:
+    """An optimal q, feasible to rounding, and the masses of the groups (rows), by HiGHS.
+
+    q is a vertex. method: of scipy's linprog; "highs-ipm" is the fast one for many groups.
+    """
+    if rows.shape[0] == 0:
+        return np.ones(len(weights)), np.zeros(0)
+    scale = weights.max()  # else HiGHS would compare weights of 1e-5 with its tolerances
+    result = linprog(
+        -weights / scale,
+        A_ub=rows,
+        b_ub=np.ones(rows.shape[0]),
+        bounds=(0, 1),
+        method=method,
+        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+    )
+    if not result.success:
+        raise RuntimeError(f"HiGHS did not solve the packing problem: {result.message}")
+    q = np.clip(result.x, 0, 1)
+    return q / max(1.0, (rows @ q).max()), np.maximum(-result.ineqlin.marginals, 0) * scale
+
+
+def enumerated(
+    conflicts: Conflicts,
+    norm: str,
+    *,
+    weights: Weights | None = None,
+    order: int | None = None,
+    rips: bool = False,
+) -> Packing:
+    """The packing problem with all groups written out, up to `order` points; for small n.
+
+    order=m: the truncated bound L*(m) <= L*, since fewer groups bind. rips: a clique counts as a
+    group, which bounds L* from above.
+    Source: the published way, Dai et al. 2023; `exact.bound` finds the few groups that matter.
+    """
+    check_order(order)
+    w = given_or_equal(weights, conflicts.n)
+    if order == 2 or rips:
+        meets = cliques(conflicts)
+    else:
+        meets = common_point(conflicts, norm=norm)
+    groups = [level.members for level in levels(conflicts, meets, order)]
+    rows = vstack([incidence(g, conflicts.n) for g in groups], format="csr") if groups else None
+    q, masses = solve(incidence(np.empty((0, 1), int), conflicts.n) if rows is None else rows, w)
+    cuts = np.cumsum([len(g) for g in groups])[:-1]
+    return completed(q, groups, np.split(masses, cuts) if groups else [], w)
+
+
+def completed(
+    q: Weights, groups: Sequence[Members], masses: Sequence[Weights], weights: Weights
+) -> Packing:
+    """Weak duality made good: what the masses leave uncovered becomes groups of one point."""
+    n = len(weights)
+    covered = np.zeros(n)
+    for g, mass in zip(groups, masses, strict=True):
+        covered += np.bincount(g.ravel(), np.repeat(mass, g.shape[1]), minlength=n)
+    alone = np.maximum(weights - covered, 0)
+    point: Int[np.ndarray, " m"] = np.flatnonzero(alone)
+    used = [mass > 0 for mass in masses]
+    return Packing(
+        q,
+        [point[:, None], *(g[u] for g, u in zip(groups, used, strict=True) if u.any())],
+        [alone[point], *(mass[u] for mass, u in zip(masses, used, strict=True) if u.any())],
+        weights,
+    )
+
+
+def check_order(order: int | None) -> None:
+    if order is not None and order < 2:
+        raise ValueError(f"order must be >= 2, or None for groups of any size, got {order}")

@@ -1,0 +1,81 @@
+r"""Lecture, second theorem, for budgets: the classifier and the attack that attain the bound.
+
+From a packing and its cover. The classifier answers class i at z with the largest q of the points
+of class i within reach; those of different classes form a group, so the answers sum to at most
+one. The attack moves each group's mass to its centre. Neither can gain: a saddle.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from adversarial_lab.multimarginal.agnostic import reach
+from adversarial_lab.multimarginal.enclosing import centre
+from adversarial_lab.multimarginal.packing import Packing, Weights
+from adversarial_lab.threat import Points, ThreatModel
+from adversarial_lab.training import Labels
+from adversarial_lab.transport.saddle import ORDER
+
+Soft = Callable[[Points], Float[Tensor, "m K"]]
+
+
+def soft_classifier(x: Points, labels: Labels, q: Weights, threat: ThreatModel) -> Soft:
+    r"""$f^*_i(z)=\max\{q_j:y_j=i,\ \|x_j-z\|\le\varepsilon\}$, and the rest to the nearest label.
+
+    For z (m, *d) it returns (m, K), rows summing to one; K = largest label + 1. Its probability of
+    being right is at least q_j all over N(x_j).
+    """
+    known = x.detach().cpu().double().flatten(1)
+    worth, classes = torch.from_numpy(q), int(labels.max()) + 1
+    member = torch.nn.functional.one_hot(labels.cpu(), classes).double()
+
+    def classify(z: Points) -> Float[Tensor, "m K"]:
+        rows = z.detach().cpu().double().flatten(1)
+        distance = torch.cdist(
+            rows, known, ORDER[threat.norm], compute_mode="donot_use_mm_for_euclid_dist"
+        )
+        within = distance <= reach(threat)
+        f = torch.stack([(within * worth * side).amax(1) for side in member.T], 1)
+        nearest = member[distance.argmin(1)]
+        return f + (1 - f.sum(1, keepdim=True)).clamp(min=0) * nearest
+
+    return classify
+
+
+@dataclass(frozen=True, eq=False)
+class Attack:
+    """Mass moved from points to places: `mass[k]` of point[k] goes to places[place[k]]."""
+
+    places: Points
+    point: Int[np.ndarray, " r"]
+    place: Int[np.ndarray, " r"]
+    mass: Float[np.ndarray, " r"]
+
+    def damage(self, labels: Labels) -> float:
+        """The risk of the best answer at every place: no classifier has less."""
+        y = labels.cpu().numpy()
+        table = np.zeros((len(self.places), int(y.max()) + 1))
+        np.add.at(table, (self.place, y[self.point]), self.mass)
+        return float(table.sum() - table.max(1).sum())
+
+    def risk(self, classify: Soft, labels: Labels) -> float:
+        """The risk of a soft classifier under this attack."""
+        f = classify(self.places).numpy()
+        return float(self.mass @ (1 - f[self.place, labels.cpu().numpy()[self.point]]))
+
+
+def optimal_attack(x: Points, packing: Packing, threat: ThreatModel) -> Attack:
+    """Every group's mass to its centre; a point covered more than once over shares its weight."""
+    z = x.detach().cpu().double()
+    groups = [g for members in packing.groups for g in members]
+    mass = np.concatenate(packing.masses)
+    size = np.array([len(g) for g in groups])
+    point, place = np.concatenate(groups), np.repeat(np.arange(len(groups)), size)
+    covered = np.bincount(point, mass[place], minlength=len(z))
+    share = mass[place] * (packing.weights / np.where(covered > 0, covered, 1))[point]
+    places = torch.stack([z[g[0]] if len(g) == 1 else centre(z[g], threat) for g in groups])
+    return Attack(places, point, place, share)

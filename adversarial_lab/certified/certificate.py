@@ -17,13 +17,13 @@ from tqdm.auto import tqdm
 
 from adversarial_lab.certified.elision import Margins, interval_margins, logit_margins
 from adversarial_lab.certified.graph import Graph, trace
-from adversarial_lab.certified.interval import Interval, Radii, region
+from adversarial_lab.certified.interval import Interval, Radii, propagate, region
 from adversarial_lab.certified.jacobian import local_margins
 from adversarial_lab.certified.linear import crown_margins
 from adversarial_lab.certified.lipschitz import pair_margins, product_margins
 from adversarial_lab.certified.polytope import lp_margins, milp_margins
 from adversarial_lab.threat import Points, ThreatModel
-from adversarial_lab.training import Labels, check_logits
+from adversarial_lab.training import Labels
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,10 @@ def margins(
     _check_labels(x, y)
     graph = trace(model)
     with torch.no_grad():
-        check_logits(graph(x[:1]).expand(len(y), -1), y)
+        # an interval of one point, so that a layer without a rule is refused before it is run
+        k = propagate(graph, Interval(x[:1], x[:1]), False).lower[0].numel()
+    if y.is_floating_point() or y.min() < 0 or y.max() >= k:
+        raise ValueError(f"y must hold labels 0..{k - 1}, got {y.min()}..{y.max()}")
     return chosen.margins(graph, region(x, threat, outward=outward), y, outward=outward)
 
 

@@ -141,6 +141,8 @@ def _layer(at: fx.Node, model: nn.Module) -> nn.Module:
             called = getattr(at.target, "__name__", at.target)
             raise ValueError(f"forward calls {called!r}, which has no bounds; known: {known}")
         layer = FUNCTIONS[at.target](*at.args[len(_inputs(at)) :], **at.kwargs)
+    if getattr(layer, "return_indices", False):
+        raise ValueError(f"layer {at.name!r} returns indices as well, which have no bounds")
     if not (getattr(layer, "inplace", False) or at.target is operator.iadd):
         return layer
     if len(_inputs(at)[0].users) > 1:
@@ -168,8 +170,10 @@ def _max_pool(
     padding: Any = 0,
     dilation: Any = 1,
     ceil_mode: bool = False,
+    return_indices: bool = False,
 ) -> nn.Module:
-    return nn.MaxPool2d(kernel_size, stride, padding, dilation, ceil_mode=ceil_mode)
+    # the function and the layer order their arguments differently
+    return nn.MaxPool2d(kernel_size, stride, padding, dilation, return_indices, ceil_mode)
 
 
 SUMS = (operator.add, operator.iadd, torch.add, "add")

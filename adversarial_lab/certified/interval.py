@@ -97,7 +97,10 @@ def bound(node: Node, *boxes: Interval, outward: bool) -> Interval:
             f"layer {node.name!r} is a {type(node.layer).__name__}, which has no interval rule;"
             f" known: {known}"
         )
-    return rule(node.layer, *boxes, outward=outward)
+    try:
+        return rule(node.layer, *boxes, outward=outward)
+    except ValueError as error:
+        raise ValueError(f"layer {node.name!r}: {error}") from error
 
 
 def _affine(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:

@@ -130,10 +130,10 @@ def _solve_integer(program: Program, c: np.ndarray) -> OptimizeResult:
         constraints=[row for row in rows if row.A.shape[0]],
         options={"time_limit": SECONDS, "mip_rel_gap": 0.0},
     )
-    if result.status == 0 and result.mip_dual_bound is None:
-        result.mip_dual_bound = result.fun  # there was nothing to branch on
-    if result.status not in (0, 1) or result.mip_dual_bound is None:
+    if result.status not in (0, 1):  # 1: out of time, with a bound or without
         raise RuntimeError(f"the mixed-integer program was not solved: {result.message}")
+    if result.mip_dual_bound is None:  # there was nothing to branch on, or no time
+        result.mip_dual_bound = result.fun if result.status == 0 else -np.inf
     return result
 
 

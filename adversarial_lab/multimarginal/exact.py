@@ -14,7 +14,6 @@ The masses are a cover and prove that no packing is better: `gap` says how far t
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -28,7 +27,6 @@ from adversarial_lab.multimarginal.groups import (
     Level,
     Meets,
     Members,
-    cliques,
     common_point,
     next_level,
     pairs_level,
@@ -89,11 +87,9 @@ def bound(
     Raises ValueError for weights that are no probabilities, an order below 2, an unknown norm, and
     for l1 with groups of three.
     """
-    last = None
-    steps = cutting(conflicts, labels, norm, weights=weights, order=order, rips=rips)
-    for last in (bar := tqdm(steps, "rounds of cuts", leave=False, disable=not progress)):
-        bar.set_postfix_str(f"risk >= {last.risk:.6f}")
-    assert last is not None
+    *_, last = cutting(
+        conflicts, labels, norm, weights=weights, order=order, rips=rips, progress=progress
+    )
     return last
 
 
@@ -105,24 +101,30 @@ def cutting(
     weights: Weights | None = None,
     order: int | None = None,
     rips: bool = False,
+    progress: bool = False,
 ) -> Iterator[Packing]:
     """Yields the optimum for pairs, then that of each round: lower bounds of the risk that rise.
 
-    Only the last one satisfies all groups; one minus the `cover` of any is a valid lower bound.
+    The first is L*(2), the last the risk itself, and the last one with order <= m is L*(m): larger
+    groups are looked at only when all smaller ones are satisfied.
     """
     check_order(order)
     w = given_or_equal(weights, conflicts.n)
     if labels.shape != (conflicts.n,):
         raise ValueError(f"labels must have shape ({conflicts.n},), got {tuple(labels.shape)}")
-    test = cliques if rips else partial(common_point, norm=norm)
+    test = common_point(norm, rips=rips)
     classes, y = np.unique(labels.cpu().numpy(), return_inverse=True)
     start = pairs(conflicts, w)
     yield start
     if len(classes) == 2 or order == 2:
         return
-    test(conflicts)
     if kernel := _kernel(conflicts, np.flatnonzero(start.q == 0.5), test):
-        yield from _rounds(kernel, start, y, w, order)
+        bar = tqdm(desc="rounds of cuts", leave=False, disable=not progress)
+        for result in _rounds(kernel, start, y, w, order):
+            bar.update()
+            bar.set_postfix_str(f"risk >= {result.risk:.6f}")
+            yield result
+        bar.close()
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +184,8 @@ def _rounds(
             w,
         )
         per_point, rounds = 2 * per_point, rounds + 1
-        yield replace(result, kernel=len(kernel.points), rounds=rounds)
+        largest = max(g.shape[1] for g in groups)
+        yield replace(result, kernel=len(kernel.points), rounds=rounds, order=largest)
 
 
 def _cover(kernel: Kernel, start: Packing) -> Members:

@@ -147,8 +147,8 @@ COMMON: dict[str, Callable[[Conflicts], Meets]] = {
 }
 
 
-def common_point(conflicts: Conflicts, *, norm: str) -> Meets:
-    """The test of a norm; ValueError lists the norms."""
+def common_point(norm: str, *, rips: bool = False) -> Callable[[Conflicts], Meets]:
+    """The test of a norm, still without its conflicts; ValueError lists the norms."""
     if norm not in COMMON:
         raise ValueError(f"norm must be one of {sorted(COMMON)}, got {norm!r}")
-    return COMMON[norm](conflicts)
+    return cliques if rips else COMMON[norm]

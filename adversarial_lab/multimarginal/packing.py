@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
-from adversarial_lab.multimarginal.groups import Members, cliques, common_point, levels
+from adversarial_lab.multimarginal.groups import Members, common_point, levels
 from adversarial_lab.transport.neighbours import Conflicts
 from adversarial_lab.transport.overlap import Weights, check_weights
 
@@ -33,14 +33,15 @@ class Packing:
     weights: Weights
     kernel: int = 0  # points that groups of three or more decided, in `exact.bound`
     rounds: int = 0  # of cut generation
+    order: int = 2  # the largest group that was looked at
 
     @property
     def risk(self) -> float:
-        return 1 - float(self.weights @ self.q)
+        return float(self.weights @ (1 - self.q))
 
     @property
     def gap(self) -> float:
-        return sum(float(mass.sum()) for mass in self.masses) - float(self.weights @ self.q)
+        return sum(float(mass.sum()) for mass in self.masses) - (1 - self.risk)
 
 
 def given_or_equal(weights: Weights | None, n: int) -> Weights:
@@ -94,10 +95,7 @@ def enumerated(
     """
     check_order(order)
     w = given_or_equal(weights, conflicts.n)
-    if order == 2 or rips:
-        meets = cliques(conflicts)
-    else:
-        meets = common_point(conflicts, norm=norm)
+    meets = common_point(norm, rips=rips or order == 2)(conflicts)
     groups = [level.members for level in levels(conflicts, meets, order)]
     rows = vstack([incidence(g, conflicts.n) for g in groups], format="csr") if groups else None
     q, masses = solve(incidence(np.empty((0, 1), int), conflicts.n) if rows is None else rows, w)

@@ -67,7 +67,7 @@ def configure(config, settings: list[str]):
 
 def _read(key: str, text: str, kind):
     options = typing.get_args(kind) or (kind,)
-    if type(None) in options and text.lower() == "none":
+    if type(None) in options and text.lower() in ("none", "all"):
         return None
     kind = next(k for k in options if k is not type(None))
     try:

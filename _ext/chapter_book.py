@@ -1,6 +1,7 @@
 """What this book needs from Sphinx and `_config.yml` cannot say.
 
-* Sections count 17.1, 17.2, ... and the chapter's equations keep the chapter's numbers.
+* Sections count 17.1, 17.2, ..., a long one over two pages if need be, and the chapter's equations
+  keep the chapter's numbers.
 * A page runs again when the library or the recorded results under it change.
 * Docstrings may use the pages' own notation.
 * Colab and Binder open the generated notebooks.
@@ -11,6 +12,7 @@
 import json
 import re
 import sys
+from functools import partial
 from pathlib import Path
 
 from docutils import nodes
@@ -29,6 +31,7 @@ def setup(app):
     page_key.prepare_environment()
     app.add_config_value("chapter_number", 0, "env", int)
     app.add_config_value("chapter_equations", {}, "env", dict)
+    app.add_config_value("chapter_continued", {}, "env", dict)
     app.connect("config-inited", number_sections)
     app.connect("builder-inited", number_equations)
     app.connect("builder-inited", repair_other_builders)
@@ -65,20 +68,30 @@ def number_sections(app, config):
         before = {doc: dict(numbers) for doc, numbers in env.toc_secnumbers.items()}
         original(self, env)
         for doc in env.toc_secnumbers:
-            _prefix(env, doc, config.chapter_number)
+            start = config.chapter_continued.get(doc)
+            _renumber(env, doc, partial(_in_chapter, config.chapter_number, start))
         return [doc for doc, numbers in env.toc_secnumbers.items() if before.get(doc) != numbers]
 
     if config.chapter_number:
         Collector.assign_section_numbers = assign
 
 
-def _prefix(env, doc, chapter):
+def _in_chapter(chapter, start, number):
+    """(3, 2) -> (17, 3, 2); on a page that goes on where another stopped, from its `start`."""
+    if start is None:
+        return (chapter, *number)
+    section, first = start
+    below = (number[1] + first - 1, *number[2:]) if len(number) > 1 else ()
+    return (chapter, section, *below)
+
+
+def _renumber(env, doc, change):
     numbers = env.toc_secnumbers[doc]
-    numbers.update({anchor: (chapter, *number) for anchor, number in numbers.items() if number})
+    numbers.update({anchor: change(number) for anchor, number in numbers.items() if number})
     links = env.tocs[doc].findall(nodes.reference)
     for node in (env.titles[doc], *links):
         if node.get("secnumber"):
-            node["secnumber"] = [chapter, *node["secnumber"]]
+            node["secnumber"] = list(change(node["secnumber"]))
 
 
 def number_equations(app):

@@ -16,8 +16,8 @@ PAGES = [(ROOT / page).with_suffix(".md") for page in pages()]
 
 def sections():
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))
-    numbered = [part for part in toc["parts"] if part["numbered"]]
-    return [c["file"].removeprefix("book/") for part in numbered for c in part["chapters"]]
+    taught = [part for part in toc["parts"] if part["caption"] in ("The chapter", "The lecture")]
+    return [c["file"].removeprefix("book/") for part in taught for c in part["chapters"]]
 
 
 def modules():

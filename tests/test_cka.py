@@ -1,14 +1,18 @@
+import json
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import permutations
 
 import pytest
+import scipy.stats
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save_file
 from torch import nn
 
-from adversarial_lab import nets
+from adversarial_lab import data, nets
 from adversarial_lab.cka import (
     FORMS,
     alignment,
@@ -26,6 +30,8 @@ from adversarial_lab.cka import (
     rbf_kernel,
     similarity,
 )
+from adversarial_lab.runs import cka as run
+from adversarial_lab.runs.record import Job
 
 BOTH = pytest.mark.parametrize("unbiased", [False, True])
 
@@ -536,3 +542,98 @@ def test_late_similarity_by_hand():
     for last in (1, 4):
         with pytest.raises(ValueError, match=f"last must be 2..3, .*, got {last}"):
             late_similarity(values, last)
+
+
+# -- the run -------------------------------------------------------------------------------------
+
+TINY = run.Config(
+    dataset="mnist-mini", standard="mnist-standard", robust="mnist-pgd", layers="6,7", late=2,
+    images=40, folds=2, attacked_images=4,
+)  # fmt: skip
+
+
+def job(config, out):
+    return Job("cka", "quick", config, out, progress=False)
+
+
+def test_a_run_saves_the_maps_and_the_patterns(tmp_path):
+    record = run.run(TINY, job(TINY, tmp_path))
+    assert json.loads((tmp_path / f"{record['run_id']}.json").read_text()) == record
+    rows = {(r["a"], r["b"], r["layer_a"], r["layer_b"]): r["cka"] for r in record["history"]}
+    assert len(rows) == len(record["history"]) == 3 * 4
+    assert rows["mnist-pgd", "mnist-pgd", "6", "6"] == pytest.approx(1)
+    x = data.load("mnist-mini", "test", 40).x
+    x = x[torch.randperm(40, generator=torch.Generator().manual_seed(0))]
+    models = [nets.shipped(name) for name in ("mnist-standard", "mnist-pgd")]
+    halves = [similarity(*models, half, ["6", "7"]).values for half in x.tensor_split(2)]
+    mean = sum(halves) / 2
+    assert rows["mnist-standard", "mnist-pgd", "6", "7"] == pytest.approx(
+        mean[0, 1].item(), abs=1e-6
+    )
+    metrics = record["metrics"]
+    same = metrics["same layer, standard and robust: mnist-standard | mnist-pgd"]
+    assert same["value"] == pytest.approx(mean.trace().item() / 2, abs=1e-6) and same["n"] == 2
+    late = metrics["late: mnist-pgd"]
+    assert late["value"] == pytest.approx(rows["mnist-pgd", "mnist-pgd", "6", "7"], abs=1e-6)
+    assert metrics["clean: mnist-pgd"]["n"] == 40 and metrics["pgd-40: mnist-pgd"]["n"] == 4
+
+
+def test_a_run_trains_what_is_not_named_and_cleans_up(tmp_path):
+    config = replace(
+        TINY, standard="", robust="", seeds=1, seed=1, train_images=20, epochs=1, steps=1, images=20
+    )
+    record = run.run(config, job(config, tmp_path))
+    names = ["standard seed 1", "robust seed 1"]
+    assert list(dict.fromkeys(row["a"] for row in record["history"])) == names
+    assert record["data"]["train"] == 20
+    assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".csv"}
+    assert [one.kind for one in run.trainings(config)] == ["standard", "robust"]
+
+
+def test_the_interval_is_students():
+    found = run.interval([1.0, 2.0, 6.0])
+    low, high = scipy.stats.t.interval(0.95, 2, loc=3, scale=scipy.stats.sem([1, 2, 6]))
+    assert (found["low"], found["high"]) == pytest.approx((low, high))
+    assert (found["value"], found["n"]) == (3, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"robust": ""}, "robust must name at least one network.*or seeds be >= 1.*a shipped one"),
+        ({"robust": "mnist-best"}, r"no network 'mnist-best': it is none of the shipped \['mnist-"),
+        ({"robust": "away/net.safetensors"}, "there is no away/net.safetensors"),
+        ({"robust": "pgd-0123456789"}, "the record .*pgd-0123456789.json is there, its weights"),
+        ({"layers": "6,9"}, r"layers must be modules of the network.*got \['9'\]"),
+    ],
+)
+def test_networks_without_weights_are_refused_with_the_way_out(change, message, tmp_path):
+    made = {"run": "pgd", "scale": "quick", "config": {"dataset": "mnist", "eps": 0.2}}
+    (tmp_path / "pgd-0123456789.json").write_text(json.dumps(made))
+    config = replace(TINY, **change)
+    with pytest.raises((ValueError, FileNotFoundError), match=message) as caught:
+        run.run(config, job(config, tmp_path))
+    if "0123456789" in message:
+        assert "runs pgd dataset=mnist eps=0.2 --scale quick --again" in str(caught.value)
+
+
+def test_networks_are_loaded_by_run_id_and_by_path(tmp_path):
+    model = nets.preact_resnet18(2).eval()
+    plain = {k: v for k, v in model.state_dict().items()}
+    save_file({k: v.contiguous() for k, v in plain.items()}, tmp_path / "pgd-1.safetensors")
+    made = {"config": {"dataset": "cifar-10", "network": "small"}}
+    (tmp_path / "pgd-1.json").write_text(json.dumps(made))
+    small = {"small": partial(nets.preact_resnet18, 2)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "NETWORKS", small)
+        for name in ("pgd-1", str(tmp_path / "pgd-1.safetensors")):
+            loaded = run.load(name, TINY, tmp_path)
+            x = torch.rand(2, 3, 32, 32)
+            torch.testing.assert_close(loaded(x), model(x))
+
+
+@pytest.mark.parametrize("change", [{"dataset": "imagenet"}, {"folds": 1}, {"images": 7}])
+def test_bad_configurations_are_refused(change):
+    with pytest.raises(ValueError, match="dataset must be one of|need folds >= 2 of at least 4"):
+        replace(TINY, **change)
+    assert run.SCALES["full"].dataset == "cifar-10"

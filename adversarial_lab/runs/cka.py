@@ -172,11 +172,11 @@ def _absent(name: str, path: Path) -> str:
             f" no {path}"
         )
     made = json.loads(record.read_text())
-    settings = " ".join(f"{k}={v}" for k, v in made["config"].items())
+    words = [made["run"], *(f"{k}={v}" for k, v in made["config"].items())]
+    words += ["--scale", made["scale"], "--again"]
     return (
         f"the record {record} is there, its weights {path} are not (weights are not committed):"
-        f" copy them, or make them again by `python -m adversarial_lab.runs {made['run']} --again"
-        f" --scale {made['scale']} {settings}`"
+        f" copy them, or make them again by `python -m adversarial_lab.runs {' '.join(words)}`"
     )
 
 

@@ -74,12 +74,12 @@ class Config:
 
 SCALES = {
     "quick": Config(),
-    "seeds": Config(standard="", robust="", seeds=3),
+    "seeds": Config(standard="", robust="", seeds=3, train_images=4_000, images=2_000, folds=4),
     "full": Config(dataset="cifar-10", standard="", robust="", layers="", late=5),
 }
 COST = {
     "quick": "1 minute on one CPU core",
-    "seeds": "6 minutes on one CPU core",
+    "seeds": "2 minutes on one CPU core",
     "full": "minutes on a GPU, for weights that `pgd` and `trades` runs made; not run yet",
 }
 

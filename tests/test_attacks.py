@@ -27,8 +27,8 @@ from adversarial_lab.attacks import (
 from adversarial_lab.attacks.apgd import checkpoints
 from adversarial_lab.attacks.fab import to_hyperplane
 from adversarial_lab.attacks.margins import margin
-from adversarial_lab.attacks.square import _bump, _side
-from adversarial_lab.attacks.targets import wrong_classes
+from adversarial_lab.attacks.square import _bump, _move_mass, _side
+from adversarial_lab.attacks.targets import each_target, wrong_classes
 from adversarial_lab.masking import Quantised, Scaled, gradient, top_curvature
 from adversarial_lab.pgd import attack_model, cross_entropy
 from adversarial_lab.threat import ThreatModel
@@ -102,6 +102,10 @@ def test_apgd_halves_its_step_near_a_smooth_maximum(norm, rng):
     assert states[-1].step.item() < states[0].step.item() / 8
     values = torch.cat([s.best_value for s in states])
     assert (values.diff() >= 0).all()
+    halved = [b for a, b in zip(states, states[1:], strict=False) if b.step < a.step]
+    assert len(halved) > 3 and all(
+        torch.equal(s.z, s.best) for s in halved
+    )  # from there it goes on
 
 
 def test_apgd_stays_in_the_ball_and_drops_the_fooled(net, images, rng):
@@ -140,6 +144,28 @@ def test_targets_are_the_likeliest_wrong_classes(net, images):
     assert classes.shape == (30, 4)  # all of five but the label
     assert (classes != y[:, None]).all()
     assert (net(x).gather(1, classes).diff(dim=1) <= 0).all()
+
+
+def test_every_target_is_tried_until_one_succeeds(net, images):
+    x, y = images
+    tried = []
+
+    def attack(model, x, y, threat, target):
+        tried.append((len(x), target))
+        z = x.clone()
+        if len(tried) == 2:  # half of them fall to their second target
+            z[::2] = elsewhere[::2]
+        return z
+
+    elsewhere = (x + 0.9).clamp(0, 1)
+    wrong = net(elsewhere).argmax(1) != y
+    x, y, elsewhere = x[wrong], y[wrong], elsewhere[wrong]
+    z = each_target(attack, net, x, y, ThreatModel(norm="linf", eps=1.0), targets=3)
+    n = len(x)
+    assert n > 4 and [size for size, _ in tried] == [n, n, n // 2]
+    assert torch.equal(z[::2], elsewhere[::2]) and torch.equal(z[1::2], x[1::2])
+    classes = wrong_classes(net, x, y, 3)
+    assert all(torch.equal(a, b) for (_, a), b in zip(tried[:2], classes[:2], strict=True))
 
 
 # --- FAB ---
@@ -190,6 +216,16 @@ def test_fab_finds_the_distance_to_a_linear_boundary(norm, rng):
     assert (model(z).argmax(1) != y).all()
     exact = (x @ w).abs() / getattr(Dual, norm)(w)
     torch.testing.assert_close(threat.distance(x, z), exact, rtol=2e-3, atol=1e-5)
+
+
+@norms
+def test_the_backward_step_of_fab_finds_nearer_points(norm, net, images):
+    """On a curved boundary; the linear one is found at once, with or without it."""
+    x, y = images
+    threat = ThreatModel(norm=norm, eps=1.0)
+    attack = partial(fab, net, x, y, threat, target=(y + 1) % 5, steps=20)
+    with_it, without = (threat.distance(x, attack(back=b)) for b in (0.9, 1.0))
+    assert (with_it <= without + 1e-4).double().mean() > 0.8 and with_it.mean() < without.mean()
 
 
 def test_fab_does_not_mind_the_scale_of_the_logits(net, images):
@@ -254,6 +290,14 @@ def test_square_sides_shrink_and_bumps_have_unit_length(rng):
         bump = _bump(side, x, rng)
         assert bump.shape == (side, side) and bump.norm().item() == pytest.approx(1)
         assert bump.max() > 0 > bump.min()
+
+
+def test_an_l2_move_of_square_spends_what_is_left_of_the_budget(rng):
+    x, threat = torch.full((4, 2, 9, 9), 0.5), ThreatModel(norm="l2", eps=0.3)
+    z = x + 0.1 * threat.steepest(torch.randn(x.shape, generator=rng))  # a third of it is spent
+    for _ in range(5):
+        moved = _move_mass(x, z, 5, threat, rng)
+        torch.testing.assert_close(threat.distance(x, moved), torch.full((4,), 0.3))
 
 
 # --- What counts, and the sequence ---

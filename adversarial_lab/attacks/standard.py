@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -55,7 +55,7 @@ def evaluation_path(
     y: Labels,
     threat: ThreatModel,
     *,
-    attacks: dict[str, BatchAttack] | None = None,
+    attacks: Mapping[str, BatchAttack] | None = None,
     seed: int = 0,
     batch_size: int | None = None,
     checkpoint: Path | None = None,
@@ -103,7 +103,7 @@ def standard_evaluation(
 
 
 def _label(
-    model: nn.Module, threat: ThreatModel, seed: int, attacks: dict[str, BatchAttack]
+    model: nn.Module, threat: ThreatModel, seed: int, attacks: Mapping[str, BatchAttack]
 ) -> str:
     """What an evaluation is of, in words that are the same in the next process."""
     weights = hashlib.sha256()

@@ -129,6 +129,7 @@ SHIPPED: dict[str, Callable[[], nn.Module]] = {
     "mnist-standard": mnist_cnn,
     "mnist-pgd": mnist_cnn,
     "mnist-fgsm": mnist_cnn,
+    "mnist-ibp": mnist_cnn,
     **{f"mnist-trades-{beta}": mnist_cnn for beta in (0, 1, 3, 6, 12)},
 }
 

@@ -71,7 +71,7 @@ SCALES = {
     ),
 }
 COST = {
-    "quick": "10 minutes on one CPU core",
+    "quick": "11 minutes on one CPU core",
     "full": "47 PFLOP by count, so an hour or two on one large GPU; not run yet",
 }
 NEEDS_GPU = ("full",)

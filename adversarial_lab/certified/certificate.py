@@ -91,10 +91,10 @@ def certify(
     """
     size, graph = _method(method, threat).batch, trace(model)
     _check_labels(x, y)
-    parts = list(zip(x.split(size), y.split(size), strict=True))
-    bar = tqdm(parts, f"certify {method}", leave=False, disable=not progress)
+    batches = list(zip(x.split(size), y.split(size), strict=True))
+    bar = tqdm(batches, f"certify {method}", leave=False, disable=not progress)
     with torch.no_grad():
-        return torch.cat([(margins(graph, *part, threat, method) > 0).all(1) for part in bar])
+        return torch.cat([(margins(graph, u, v, threat, method) > 0).all(1) for u, v in bar])
 
 
 def certified_radius(

@@ -31,7 +31,7 @@ def interval_margins(graph: Graph, region: Region, y: Labels, *, outward: bool) 
 
 def interval_margins_of(last: Node, boxes: list[Interval], y: Labels, *, outward: bool) -> Margins:
     """The margins when the last layer's inputs are in those boxes."""
-    if kind(last.layer) is nn.Linear:
+    if kind(last.layer) is nn.Linear and isinstance(last.layer, nn.Linear):
         return no_rival(elided(last.layer, boxes[0], y, outward=outward), y)
     return apart(bound(last, *boxes, outward=outward), y)
 

@@ -73,15 +73,16 @@ def trace(model: nn.Module | Graph) -> Graph:
     for name, module in model.named_modules():
         if module._forward_hooks or module._forward_pre_hooks:
             raise ValueError(f"layer {name!r} has hooks, which bounds cannot see: remove them")
-    nodes, order = [], _symbolic(model)
+    nodes: list[Node] = []
+    order, output = _symbolic(model)
     names = _names(order)
-    for at in order[1:-1]:
+    for at in order[1:]:
         nodes.append(Node(names[at], _layer(at, model), tuple(names[i] for i in _inputs(at))))
-    return Graph(_with_last_use(_only_needed(nodes, names[order[-1].args[0]])))
+    return Graph(_with_last_use(_only_needed(nodes, names[output])))
 
 
-def _symbolic(model: nn.Module) -> list[fx.Node]:
-    """torch.fx's nodes: one placeholder, the calls, one output."""
+def _symbolic(model: nn.Module) -> tuple[list[fx.Node], fx.Node]:
+    """torch.fx's nodes, one placeholder and the calls; and which of them is the output."""
     try:
         with _unchecked():
             order = list(_Tracer().trace(model).nodes)
@@ -93,9 +94,10 @@ def _symbolic(model: nn.Module) -> list[fx.Node]:
     order = [at for at in order if at.op != "get_attr"]
     if [at.op for at in order].count("placeholder") != 1 or len(order) < 3:
         raise ValueError("model must take one tensor and do something to it")
-    if not isinstance(order[-1].args[0], fx.Node):
-        raise ValueError(f"model must return one tensor, got {order[-1].args[0]}")
-    return order
+    output = order.pop().args[0]
+    if not isinstance(output, fx.Node):
+        raise ValueError(f"model must return one tensor, got {output}")
+    return order, output
 
 
 class _Tracer(fx.Tracer):
@@ -148,7 +150,7 @@ def _layer(at: fx.Node, model: nn.Module) -> nn.Module:
     if len(_inputs(at)[0].users) > 1:
         raise ValueError(f"layer {at.name!r} writes over a value that is read elsewhere")
     layer = copy.copy(layer)
-    layer.inplace = False  # bounds must not write over each other
+    layer.__dict__["inplace"] = False  # bounds must not write over each other
     return layer
 
 

@@ -184,7 +184,8 @@ def _step(node: Node, boxes: list[Interval], out: Interval, outward: bool) -> Ba
 
 
 def _sum_step(boxes: list[Interval], outward: bool) -> Back:
-    slack = 2 * rounding(2, boxes[0].lower) * sum(box.magnitude for box in boxes).flatten(1)
+    size = boxes[0].magnitude + boxes[1].magnitude
+    slack = 2 * rounding(2, size) * size.flatten(1)
 
     def back(a: Tensor, image: Image) -> tuple[tuple[Tensor, ...], Tensor]:
         lost = _dot(a.flatten(1).abs(), slack, image) if outward else a.new_zeros(())
@@ -247,7 +248,7 @@ def _line_slack(lines: Lines, box: Interval, out: Interval) -> Tensor:
     return few + 2 * rounding(offset.shape[1], offset) * offset
 
 
-def _spread(a: Tensor, lines: Lines, shape: tuple[int, ...], image: Tensor) -> Tensor:
+def _spread(a: Tensor, lines: Lines, shape: tuple[int, ...], image: Image) -> Tensor:
     """Pooling: each coefficient back to the one input that its line reads."""
     if lines.read is None:
         return a

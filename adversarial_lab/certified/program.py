@@ -120,7 +120,8 @@ def _ends(box: Interval, i: int) -> Ends:
 
 
 def _sum_row(node: Node, size: int) -> Row:
-    eye, columns = sparse.eye_array(size), {}
+    eye = sparse.eye_array(size)
+    columns: dict[str, Any] = {}
     for name in node.inputs:
         columns[name] = columns.get(name, 0) - eye  # x + x reads one value twice
     return Row({node.name: eye, **columns}, np.zeros(size))
@@ -128,7 +129,7 @@ def _sum_row(node: Node, size: int) -> Row:
 
 def _kink_rows(node: Node, ends: dict[str, Ends], exact: bool) -> tuple[Row, list[Row]]:
     """max(z, s z): an equality where its side is decided, else the triangle or its two sides."""
-    s = 0.0 if isinstance(node.layer, nn.ReLU) else float(node.layer.negative_slope)
+    s = float(node.layer.negative_slope) if isinstance(node.layer, nn.LeakyReLU) else 0.0
     z, v, on = node.inputs[0], node.name, node.name + ON
     low, high = ends[z]
     eye = sparse.eye_array(len(low)).tocsr()

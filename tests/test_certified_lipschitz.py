@@ -169,13 +169,14 @@ def test_the_constants_of_simple_layers_are_their_norms(name):
     assert stretch(LAYERS[name], (2, 6, 6)) == pytest.approx(largest, rel=1e-6)
 
 
-def test_overlapping_max_pooling_stretches_by_hand():
-    """One pixel seen by all nine windows: its change counts nine times."""
+@pytest.mark.parametrize(("size", "stride", "seen"), [(3, 1, 9), (3, 2, 4), (2, 2, 1)])
+def test_max_pooling_stretches_by_hand(size, stride, seen):
+    """A pixel in so many windows changes as many outputs."""
     x = torch.zeros(1, 1, 5, 5)
     z = x.clone()
     z[0, 0, 2, 2] = 1
-    layer = nn.MaxPool2d(3, 1)
-    assert (layer(z) - layer(x)).norm() == 3 == stretch(layer, (1, 5, 5))
+    layer = nn.MaxPool2d(size, stride)
+    assert (layer(z) - layer(x)).norm() == math.sqrt(seen) == stretch(layer, (1, 5, 5))
 
 
 # -- a network -----------------------------------------------------------------------------------
@@ -390,3 +391,9 @@ def test_the_rows_of_the_table():
 def test_what_cannot_be_bounded_is_refused(call, error, message):
     with pytest.raises(error, match=message):
         call()
+
+
+def test_a_parametrised_layer_is_measured_as_it_acts():
+    layer = nn.utils.parametrizations.spectral_norm(nn.Linear(5, 4), n_power_iterations=50).eval()
+    expected = torch.linalg.matrix_norm(layer.weight.double(), ord=2).item()
+    assert stretch(layer, (5,)) == pytest.approx(expected) == pytest.approx(1, abs=1e-3)

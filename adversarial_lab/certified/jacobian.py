@@ -94,7 +94,7 @@ def _forward(graph: Graph, region: Region, before: dict[str, Known]) -> Known:
 def _moved(layer: nn.Module, point: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
     """How far a layer's output can move in length, and how far each of its coordinates can."""
     after = radius * stretch(layer, tuple(point.shape[1:]))
-    if kind(layer) not in (nn.Linear, nn.Conv2d):
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
         return after, after
     rows = torch.linalg.vector_norm(layer.weight.flatten(1), dim=1)
     return after, radius.outer(rows).view(-1, len(rows), *[1] * (point.ndim - 2))

@@ -13,7 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import kind
 from adversarial_lab.certified.elision import Margins, interval_margins
 from adversarial_lab.certified.graph import Add, Graph, Node, trace
 from adversarial_lab.certified.interval import Interval, Radii, Region
@@ -47,7 +46,7 @@ def pair_constants(model: nn.Module | Graph, shape: Shape) -> Float[Tensor, "k k
     """
     graph = trace(model)
     *body, last = graph.nodes
-    if kind(last.layer) is nn.Linear:
+    if isinstance(last.layer, nn.Linear):
         rest = _run(Graph(tuple(body)), shape, {})[1] if body else 1.0
         w = last.layer.weight.detach().double()
         return torch.linalg.vector_norm(w[:, None] - w, dim=2) * rest * ROUNDING

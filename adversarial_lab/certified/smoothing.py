@@ -65,13 +65,12 @@ def counts(
 
 
 def _count(model: nn.Module, image: Tensor, sigma: float, n: int, batch: int, rng: Rng) -> Tensor:
-    total = None
+    seen = []
     for begin in range(0, n, batch):
         copies = image.expand(min(batch, n - begin), *image.shape)
         logits = model(copies + sigma * normal_like(copies, rng))
-        here = torch.bincount(logits.argmax(1), minlength=logits.shape[1])
-        total = here if total is None else total + here
-    return total
+        seen.append(torch.bincount(logits.argmax(1), minlength=logits.shape[1]))
+    return torch.stack(seen).sum(0)
 
 
 def predict(

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adversarial_lab.certified.affine import kind
 from adversarial_lab.masking.curvature import unit
 from adversarial_lab.nets import Normalize
 from adversarial_lab.threat import Rng
@@ -191,7 +192,7 @@ def stretch(layer: nn.Module, shape: Shape) -> float:
 
     shape: of one example before the layer. TypeError lists the layers with a rule in `STRETCH`.
     """
-    if type(layer) not in STRETCH:
-        known = sorted(kind.__name__ for kind in STRETCH)
+    if kind(layer) not in STRETCH:
+        known = sorted(of.__name__ for of in STRETCH)
         raise TypeError(f"no Lipschitz rule for {type(layer).__name__}; known: {known}")
-    return STRETCH[type(layer)](layer, shape)
+    return STRETCH[kind(layer)](layer, shape)

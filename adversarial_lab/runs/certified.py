@@ -23,7 +23,7 @@ from adversarial_lab.runs.record import Job
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Objective
 
-TRAININGS = {"ibp": ibp_loss, "crown-ibp": crown_ibp_loss}
+TRAININGS: dict[str, Objective] = {"ibp": ibp_loss, "crown-ibp": crown_ibp_loss}
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,8 @@ def run(config: Config, job: Job) -> dict:
     some = slice(0, config.watch_images)
     watch = partial(_watch, x[some], y[some], threat)
     make = partial(_objective, config, threat)
-    settings = {"network": config.network, "recipe": config.recipe, "watch": watch}
-    model, history = train_network(
-        config, train.x, train.y, make, device=device, job=job, **settings
-    )
+    train_it = partial(train_network, network=config.network, recipe=config.recipe, watch=watch)
+    model, history = train_it(config, train.x, train.y, make, device=device, job=job)
     model = job.save_weights(model)
     metrics = {"clean": share(right(model, x, y))}
     for radius in (config.eps / 3, 2 * config.eps / 3, config.eps):

@@ -4,6 +4,24 @@ A run is a module with a frozen `Config`, its `SCALES` and `run(config, job) -> 
 computes is saved as one JSON record that says how it was made (`record`).
 """
 
-from adversarial_lab.runs import bounds, certified, fgsm, pgd, trades
+from adversarial_lab.runs import (
+    bounds,
+    certificates,
+    certified,
+    cka,
+    fgsm,
+    overlap,
+    pgd,
+    trades,
+)
 
-RUNS = {"bounds": bounds, "certified": certified, "fgsm": fgsm, "pgd": pgd, "trades": trades}
+RUNS = {
+    "bounds": bounds,
+    "certificates": certificates,
+    "certified": certified,
+    "cka": cka,
+    "fgsm": fgsm,
+    "overlap": overlap,
+    "pgd": pgd,
+    "trades": trades,
+}

@@ -84,13 +84,16 @@ def cheaper(n: int, d: int, p: int) -> str:
 
 def feature_products(a: Features, b: Float[Tensor, "n p"]) -> Products:
     r"""$\|A^\top A\|_F^2,\ \|A^\top B\|_F^2,\ \|B^\top B\|_F^2$."""
-    zero = torch.zeros((), dtype=torch.float64, device=a.device)
-    return tuple(  # type: ignore[return-value]
-        sum(
-            (product(u[:, i], v[:, j]).square().sum() for i in wide(u) for j in wide(v)), start=zero
-        )
-        for u, v in ((a, a), (a, b), (b, b))
-    )
+    return square_norm(a, a), square_norm(a, b), square_norm(b, b)
+
+
+def square_norm(a: Features, b: Float[Tensor, "n p"]) -> Scalar:
+    r"""$\|A^\top B\|_F^2$, tile by tile."""
+    total = torch.zeros((), dtype=torch.float64, device=a.device)
+    for i in tiles(a.shape[1]):
+        for j in tiles(b.shape[1]):
+            total += product(a[:, i], b[:, j]).square().sum()
+    return total
 
 
 def gram_products(a: Features, b: Float[Tensor, "n p"]) -> Products:
@@ -103,11 +106,6 @@ def gram_products(a: Features, b: Float[Tensor, "n p"]) -> Products:
         u, v = product(a[i].T, a[j].T).flatten(), product(b[i].T, b[j].T).flatten()
         total += (1 if i == j else 2) * torch.stack([u @ u, u @ v, v @ v])
     return total[0], total[1], total[2]
-
-
-def wide(v: Features) -> list[slice]:
-    """Tiles of the columns."""
-    return tiles(v.shape[1])
 
 
 FORMS: dict[str, Callable[[Features, Features], Products]] = {

@@ -49,7 +49,7 @@ class Setting:
 
 SETTINGS = {
     "interval bounds": Setting("ibp", LOOP, 1.1),
-    "linear bounds": Setting("crown", LIRPA, 1.5, images=200, batch=50, rounds=3),
+    "linear bounds": Setting("crown", LIRPA, 1.5, images=100, batch=50, rounds=3),
     "linear bounds from intervals": Setting("crown-ibp", LIRPA, 1.5, rounds=3),
 }
 LIRPA_METHODS = {"ibp": "IBP", "crown": "CROWN", "crown-ibp": "CROWN-IBP"}

@@ -107,8 +107,8 @@ def exact(s: Setting) -> Iterator[str]:
         speed = theirs / mine
         promise = f"  promised >= {FULL:.0f}: {'kept' if speed >= FULL else 'MISSED'}"
         yield (
-            f"{name:30} n={n:<6,} {theirs:8.2f} s, linear_cka {mine:6.3f} s: {speed:6.1f} times faster, both"
-            f" {value:.5f}{promise if name in PROMISED else ''}"
+            f"{name:30} n={n:<6,} {theirs:8.2f} s, linear_cka {mine:6.3f} s: {speed:6.1f} times"
+            f" faster, both {value:.5f}{promise if name in PROMISED else ''}"
         )
 
 

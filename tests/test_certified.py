@@ -13,6 +13,7 @@ from adversarial_lab.certified import (
     METHODS,
     RULES,
     Interval,
+    bound,
     certified_radius,
     certify,
     ibp,
@@ -545,6 +546,31 @@ def test_rounding_never_lets_a_bound_rise_above_the_truth(weights):
     assert all(deceived.values())  # plain arithmetic is not sound: the test can tell
 
 
+def test_each_layer_pays_for_its_own_rounding(images):
+    """The box is one float32 point: what comes out must hold what exact arithmetic makes of it."""
+    fooled = set()
+    for name in NETWORKS:
+        model, exact = lively(name).float(), lively(name).float().double()
+        layers = {node.name: node.layer for node in trace(exact).nodes}
+
+        def step(node, *values, layers=layers):
+            points = [Interval(v, v) for v in values]
+            true = layers[node.name](*[v.double() for v in values])
+            low, high = bound(node, *points, outward=True)
+            out = node.layer(*values)
+            assert (low <= true).all() and (true <= high).all(), node
+            assert (low <= out).all() and (out <= high).all(), node
+            low, high = bound(node, *points, outward=False)
+            if (low > true).any() or (high < true).any():
+                fooled.add(type(node.layer))
+            return out
+
+        trace(model).run(images.float(), step)
+    exactly = {nn.ReLU, nn.Hardtanh, nn.MaxPool2d, nn.Flatten, nn.Dropout, nn.Identity}
+    seen = {type(node.layer) for name in NETWORKS for node in trace(lively(name)).nodes}
+    assert fooled == seen - exactly  # where plain arithmetic is not enough
+
+
 def test_float32_bounds_hold_the_double_ones_and_lose_little():
     x, y = data.load("mnist-mini", "test", n=6)
     model, threat = nets.shipped("mnist-pgd"), ThreatModel(norm="linf", eps=0.02)
@@ -574,8 +600,15 @@ def test_the_box_is_the_ball_cut_with_the_valid_range():
     torch.testing.assert_close(high, torch.tensor([[0.3, 0.7, 1.0]]))
     out = region(x, ThreatModel(norm="linf", eps=0.2), outward=True).box
     assert (out.lower <= low).all() and (out.upper >= high).all() and (out.upper <= 1).all()
-    each = region(x.expand(2, 3), free(norm="l2", eps=9), eps=torch.tensor([0.0, 1.0])).box
-    assert torch.equal(each.upper, x + torch.tensor([[0.0], [1.0]]))
+    fine = region(x, ThreatModel(norm="l1", eps=0.7), outward=True)
+    assert torch.tensor(0.7).item() < 0.7 <= fine.eps.double().item()  # float32 has no 0.7
+    x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0))
+    threat = free(norm="linf", eps=0.2)
+    low, high = (side.double() for side in region(x, threat, outward=True).box)
+    assert (low <= x.double() - 0.2).all() and (high >= x.double() + 0.2).all()
+    assert (region(x, threat).box.lower.double() > x.double() - 0.2).any()
+    each = region(x[:2], free(norm="l2", eps=9), eps=torch.tensor([0.0, 1.0])).box
+    assert torch.equal(each.upper, x[:2] + torch.tensor([[0.0], [1.0]]))
 
 
 # -- training through bounds -----------------------------------------------------------------------

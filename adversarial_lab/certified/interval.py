@@ -61,6 +61,7 @@ def region(
 ) -> Region:
     """$N(x)$, Section 17.4.1, and the box around it. eps: a radius per example instead of one."""
     eps = x.new_full((len(x),), threat.eps) if eps is None else eps
+    eps = eps * (1 + rounding(0, x)) if outward else eps  # 0.3 itself is rounded on the way in
     by = eps.view(-1, *[1] * (x.ndim - 1))
     box = Interval(x - by, x + by)
     if outward:

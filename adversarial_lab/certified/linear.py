@@ -119,7 +119,7 @@ def _tighten_affine(relaxed: Relaxed, name: str) -> Interval:
 def _both_signs(at: Tensor, box: Interval) -> Tensor:
     """The rows e_j and -e_j of the coordinates `at`."""
     rows = box.lower.new_zeros(2, len(at), box.lower[0].numel())
-    rows[0, torch.arange(len(at)), at] = 1
+    rows[0, torch.arange(len(at), device=at.device), at] = 1
     return torch.cat([rows[0], -rows[0]]).view(-1, *box.lower.shape[1:])
 
 

@@ -53,7 +53,7 @@ def worst_input(
     positive one says that there is none. Up to the solver's tolerance, in double; linf and l1.
     """
     threat.check(x)
-    where = region(x.double(), threat)
+    where = region(x.double().cpu(), threat)
     worst, least = where.x.clone(), where.x.new_full((len(x),), torch.inf)
     for i, _, program, result in _solved(trace(model), where, y, exact=True):
         if result.x is None or result.status != 0:
@@ -62,7 +62,7 @@ def worst_input(
             least[i] = result.fun
             found = torch.from_numpy(result.x[program.inputs]).view(x[i].shape)
             worst[i] = found.clamp(where.box.lower[i], where.box.upper[i])
-    return worst, least
+    return worst.to(x.device), least.to(x.device)
 
 
 Value = Callable[[Program, np.ndarray, OptimizeResult], float]
@@ -74,7 +74,7 @@ def _collect(graph: Graph, region: Region, y: Labels, value: Value, *, exact: bo
         margins = torch.full((len(y), k), torch.inf, dtype=torch.float64)
         for i, j, program, result in _solved(graph, region, y, exact=exact):
             margins[i, j] = value(program, _objective(program, int(y[i]), j), result)
-    return margins.to(region.x)
+    return margins.to(region.x.device)  # in double: rounding to x's dtype might round up
 
 
 def _solved(

@@ -49,10 +49,10 @@ class Program:
 
 
 def doubled(graph: Graph) -> Graph:
-    """The same network in double precision."""
+    """The same network in double precision, on the CPU."""
     return Graph(
         tuple(
-            Node(node.name, copy.deepcopy(node.layer).double(), node.inputs, node.done)
+            Node(node.name, copy.deepcopy(node.layer).double().cpu(), node.inputs, node.done)
             for node in graph.nodes
         )
     )

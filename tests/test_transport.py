@@ -127,6 +127,8 @@ def test_at_the_threshold_bytes_are_exact(norm, others, rng):
 @pytest.mark.parametrize("norm", NORMS)
 def test_at_the_threshold_floats_touch_in_spite_of_rounding(norm):
     x = torch.tensor([[0.1], [0.3], [0.6], [0.8]], dtype=torch.float64)  # 0.8 - 0.6 > 0.2 in floats
+    found = conflicts(x, torch.tensor([0, 1, 0, 1]), ball(norm, 0.3)).within(0.1)
+    assert pairs(found) == {(0, 1), (2, 3)}
     found = conflicts(x, torch.tensor([0, 1, 0, 1]), ball(norm, 0.1))
     assert pairs(found) == {(0, 1), (2, 3)}
 

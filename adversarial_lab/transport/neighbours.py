@@ -112,8 +112,8 @@ def check_points(x: Tensor, labels: Tensor, threat: ThreatModel) -> None:
 
 def _blocks(x: Tensor, memory: int) -> Blocks:
     n, d = len(x), x[0].numel()
-    # the points sorted, twice; the sides that linf compares; what needs double precision
-    fixed = 4 * n * (2 * d + 2 * min(SIDES, d) + 8) + 40 * min(n, CHUNK) * d
+    # the points twice, sorted and centred; the sides that linf compares; passes in chunks
+    fixed = n * (2 * x.element_size() * d + 24 * min(SIDES, d) + 32) + 40 * min(n, CHUNK) * d
     free = memory - fixed
     tile, chunk = min(TILE, free // 2 // PER_PAIR), min(2**14, free // 4 // (40 * d))
     if tile < 1 or chunk < 1:
@@ -173,9 +173,8 @@ def _finder(x: Points, order: Labels, threat: ThreatModel) -> _Finder:
     scale = 255.0 if _are_bytes(points) else 1.0
     if scale == 255:
         points = (points * 255).round_().float()
-    middle = points.mean(0, dtype=torch.float64)
-    whole = scale == 255
-    z = points - middle.round().float() if whole else (points - middle).float()
+    middle, whole = points.mean(0), scale == 255
+    z = points - middle.round() if whole else (points - middle).float()
     cloud = Cloud(z, points, whole)
     limit = 2 * threat.eps * scale * (1 + TOUCH)
     screen = SCREENS[threat.norm](cloud, limit)

@@ -16,7 +16,7 @@ from adversarial_lab.threat import Rows
 
 UNIT = 2.0**-23  # twice the rounding error of one float32 operation
 EXACT = 2.0**24  # below it float32 holds every whole number
-CHUNK = 4096  # rows at a time where double precision is needed
+CHUNK = 512  # rows at a time in passes over the points, which then stay in the cache
 SIDES = 256  # coordinates that the linf screen looks at
 
 Indices = Int[np.ndarray, " m"]
@@ -42,7 +42,7 @@ def by_product(cloud: Cloud, radius: float, *, limit: float, measured: bool) -> 
     subtraction, and with `measured` the screen returns the distances themselves.
     """
     z = cloud.z
-    squares = torch.cat([part.double().square().sum(1) for part in z.split(CHUNK)])
+    squares = _squares(cloud)
     largest = squares.max().item()
     exact = cloud.whole and largest < EXACT
     slack = (16 + (0 if exact else z.shape[1])) * UNIT * largest
@@ -59,6 +59,15 @@ def by_product(cloud: Cloud, radius: float, *, limit: float, measured: bool) -> 
         return i, j, np.sqrt(both - 2 * inner)
 
     return screen
+
+
+def _squares(cloud: Cloud) -> Float[Tensor, " n"]:
+    """|z|^2 of each row; whole numbers are summed in float32 where that is exact."""
+    if cloud.whole:
+        quick = torch.cat([part.square().sum(1) for part in cloud.z.split(CHUNK)])
+        if quick.max() < EXACT:
+            return quick.double()
+    return torch.cat([part.double().square().sum(1) for part in cloud.z.split(CHUNK)])
 
 
 def by_sides(cloud: Cloud, radius: float) -> Screen:

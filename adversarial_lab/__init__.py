@@ -5,3 +5,12 @@ the module (`from adversarial_lab.pgd import pgd`); importing the package itself
 """
 
 __version__ = "0.1.0"
+
+
+def __getattr__(name: str):
+    # `from adversarial_lab import check` in a notebook's first cell must take no time
+    if name == "check":
+        from adversarial_lab.exercises.student import check
+
+        return check
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -36,8 +36,12 @@ def test_a_section_has_its_module_page_and_test(stem):
     assert (ROOT / f"tests/test_{stem}.py").is_file()
 
 
-def test_an_exercise_belongs_to_a_section():
-    assert {path.stem for path in (ROOT / "exercises").glob("*.md")} <= set(sections())
+def test_an_exercise_set_belongs_to_a_section_and_is_whole():
+    folders = [path for path in (ROOT / "exercises").iterdir() if path.is_dir()]
+    assert {path.name for path in folders} <= set(sections())
+    for folder in folders:
+        names = {path.name for path in folder.iterdir() if path.is_file()}
+        assert names == {"master.md", "tests.py", "mutants.py"}
 
 
 @pytest.mark.parametrize("stem", sorted(modules() - {"__init__"}))

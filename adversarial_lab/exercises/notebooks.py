@@ -1,0 +1,92 @@
+"""Student and solution notebooks, written from a master."""
+
+import json
+from typing import Any
+
+from adversarial_lab.exercises.sets import BEGIN, END, ExerciseSet, blank, first_function
+
+REPOSITORY = "example/adversarial-lab"
+SITE = "https://example.github.io/adversarial-lab"
+SETUP = """# @title Set up {{ display-mode: "form" }}
+# Generated from exercises/{stem}/master.md: write your answers here, but edit the text there.
+import importlib.util
+
+if importlib.util.find_spec("adversarial_lab") is None:
+    %pip install -q "git+https://github.com/{repository}@main"
+
+from adversarial_lab import check"""
+BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
+COLAB = "https://colab.research.google.com/github/{}/blob/main/notebooks/exercises/{}.ipynb"
+DIFFICULTY = {1: "easy", 2: "medium", 3: "hard"}
+
+
+def student(exercises: ExerciseSet) -> str:
+    """The notebook a student fills in: no solution text, a check under each answer."""
+    stem = exercises.stem
+    cells = [
+        _markdown(f"[![Open in Colab]({BADGE})]({COLAB.format(REPOSITORY, stem)})"),
+        _code(SETUP.format(stem=stem, repository=REPOSITORY)),
+    ]
+    for cell in exercises.cells:
+        if cell.question is not None:
+            cells.append(_markdown(facts(exercises, cell.question)))
+            cells.append(_code(blank(cell.source, cell.question), ["answer", cell.question]))
+            call = f'check("{stem}.{cell.question}", {first_function(cell.source)})'
+            cells.append(_code(call, ["check"]))
+        else:
+            cells.append(_markdown(cell.source) if cell.kind == "markdown" else _code(cell.source))
+    return _notebook(exercises, cells)
+
+
+def solution(exercises: ExerciseSet) -> str:
+    """The same with the reference answers; not for the repository's students."""
+    cells = []
+    for cell in exercises.cells:
+        source = "\n".join(
+            line for line in cell.source.split("\n") if line.strip() not in (BEGIN, END)
+        )
+        cells.append(_markdown(source) if cell.kind == "markdown" else _code(source))
+    return _notebook(exercises, cells)
+
+
+def facts(exercises: ExerciseSet, question: str) -> str:
+    """Points, minutes, difficulty, the section to read, and the ladder of hints, folded."""
+    told = exercises.questions[question]
+    points = exercises.points(question)
+    page = f"{SITE}/book/{exercises.stem}.html"
+    line = (
+        f"**{exercises.stem}.{question}** · {points} points · about {told['minutes']} minutes ·"
+        f" {DIFFICULTY[told['difficulty']]} · [Section {told['section']}]({page})"
+    )
+    hints = [
+        f"<details><summary>Hint {k}</summary>\n\n{hint}\n\n</details>"
+        for k, hint in enumerate(told["hints"], 1)
+    ]
+    return "\n\n".join([line, *hints])
+
+
+def _markdown(source: str) -> dict[str, Any]:
+    return {"cell_type": "markdown", "metadata": {}, "source": source.splitlines(keepends=True)}
+
+
+def _code(source: str, tags: list[str] | None = None) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "metadata": {"tags": tags} if tags else {},
+        "outputs": [],
+        "source": source.splitlines(keepends=True),
+    }
+
+
+def _notebook(exercises: ExerciseSet, cells: list[dict[str, Any]]) -> str:
+    # ids by place: a rebuild without a change is the same file
+    numbered = [{"id": f"{exercises.stem}-{k}", **cell} for k, cell in enumerate(cells)]
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    whole = {
+        "cells": numbered,
+        "metadata": {"adversarial_lab": {"exercises": exercises.stem}, "kernelspec": kernel},
+        "nbformat": 4,
+        "nbformat_minor": 5,
+    }
+    return json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

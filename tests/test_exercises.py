@@ -1,0 +1,293 @@
+"""Every exercise set is proved by wrong answers; the grader, by honest and broken notebooks."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+
+import numpy as np
+import pytest
+
+from adversarial_lab import check
+from adversarial_lab.exercises import notebooks, packs, student
+from adversarial_lab.exercises.build import stale
+from adversarial_lab.exercises.compare import close, judge, same
+from adversarial_lab.exercises.inside.values import decode_all, encode_all
+from adversarial_lab.exercises.reference import (
+    answer_here,
+    expected_answers,
+    lost,
+    named_mistake,
+    prepare,
+)
+from adversarial_lab.exercises.sets import BEGIN, END, blank, first_function, load_all
+from tools.book import ROOT, config
+
+SETS = load_all(ROOT / "exercises")
+SEEDS = [f"seed {k}" for k in range(int(os.environ.get("ADVERSARIAL_LAB_SEEDS", 20)))]
+STEMS = pytest.mark.parametrize("stem", SETS)
+MUTANTS = [(stem, mutant) for stem, exercises in SETS.items() for mutant in exercises.mutants]
+ACCEPTED = [
+    (stem, question, k, source)
+    for stem, exercises in SETS.items()
+    for question, sources in exercises.accepted.items()
+    for k, source in enumerate(sources)
+]
+TRIVIAL = ["return {0}", "return {0} * 0", "return {0} * float('nan')", "return 0.0", "return 1.0",
+           "return None", "return True", "raise ValueError"]  # fmt: skip
+
+
+@cache
+def expected(stem, seed):
+    return expected_answers(SETS[stem], seed, answer_here)
+
+
+def lost_by(stem, question, source, seed):
+    exercises = SETS[stem]
+    cases = [case for case in exercises.cases if case.question == question]
+    answers = answer_here(exercises, exercises.program(question, source), cases, seed)
+    return lost(exercises, answers, expected(stem, seed), question)
+
+
+def cases_of(stem, question):
+    return {case.name for case in SETS[stem].cases if case.question == question}
+
+
+@STEMS
+def test_the_reference_passes_every_case(stem):
+    for seed in SEEDS:
+        assert set(expected(stem, seed)) == {case.name for case in SETS[stem].cases}
+
+
+@STEMS
+def test_a_blank_answer_earns_nothing(stem):
+    for question, source in SETS[stem].answers.items():
+        given = blank(source, question)
+        assert lost_by(stem, question, given, SEEDS[0]) == cases_of(stem, question)
+
+
+@STEMS
+def test_a_trivial_answer_earns_nothing(stem):
+    for question, source in SETS[stem].answers.items():
+        function = next(n for n in ast.parse(source).body if isinstance(n, ast.FunctionDef))
+        names = [argument.arg for argument in function.args.args]
+        bodies = {body.format(name) for body in TRIVIAL for name in names}
+        for body in sorted(bodies):
+            given = (
+                f"import numpy\nimport torch\ndef {function.name}({', '.join(names)}):\n  {body}"
+            )
+            kept = cases_of(stem, question) - lost_by(stem, question, given, SEEDS[0])
+            assert not kept, f"{body!r} earns {kept}"
+
+
+@pytest.mark.parametrize(
+    "stem, mutant", MUTANTS, ids=[f"{s}.{m.question}-{m.name}" for s, m in MUTANTS]
+)
+def test_a_mistake_loses_exactly_its_cases(stem, mutant):
+    for seed in SEEDS:
+        found = lost_by(stem, mutant.question, mutant.source, seed)
+        assert found == mutant.loses, f"{seed}: lost {found}, declared {set(mutant.loses)}"
+
+
+@STEMS
+def test_every_case_is_lost_by_some_mistake(stem):
+    caught = frozenset().union(*(mutant.loses for mutant in SETS[stem].mutants))
+    assert caught == {case.name for case in SETS[stem].cases}
+
+
+@STEMS
+def test_a_mistake_is_called_by_its_own_name(stem):
+    exercises, reference = SETS[stem], prepare(SETS[stem], SEEDS[0], answer_here)
+    for mutant in exercises.mutants:
+        answers = reference.mutants[mutant.key]
+        assert named_mistake(exercises, reference, mutant.question, answers) == mutant.says
+
+
+@pytest.mark.parametrize(
+    "stem, question, k, source", ACCEPTED, ids=[f"{s}.{q}-{k}" for s, q, k, _ in ACCEPTED]
+)
+def test_another_right_answer_passes(stem, question, k, source):
+    for seed in SEEDS:
+        assert not lost_by(stem, question, source, seed)
+
+
+@STEMS
+def test_a_set_is_complete(stem):
+    exercises = SETS[stem]
+    assert set(exercises.accepted) == set(exercises.questions) and all(exercises.accepted.values())
+    names = [mutant.name + mutant.question for mutant in exercises.mutants]
+    assert len(names) == len(set(names))
+    for told in exercises.questions.values():
+        assert set(told) == {"title", "section", "minutes", "difficulty", "hints"}
+        assert told["hints"] and told["minutes"] > 0
+        assert told["difficulty"] in notebooks.DIFFICULTY
+    for case in exercises.cases:
+        assert case.points > 0 and case.hint
+        assert case.needs is None or case.needs in cases_of(stem, case.question)
+
+
+@STEMS
+def test_student_files_hold_no_solution(stem):
+    exercises = SETS[stem]
+    shown = json.loads(notebooks.student(exercises))["cells"]
+    text = "\n".join("".join(cell["source"]) for cell in shown) + json.dumps(packs.read(stem))
+    for source in exercises.answers.values():
+        body = source.split(BEGIN)[1].split(END)[0]
+        for line in filter(lambda line: len(line) > 25, map(str.strip, body.splitlines())):
+            assert line not in text
+    hidden = [case.probe for case in exercises.cases if not case.public]
+    assert not any(f"{probe}(" in text for probe in hidden)
+    assert not any(case.probe in exercises.probes(True) for case in exercises.cases
+                   if not case.public)  # fmt: skip
+    assert "check_" not in exercises.probes(True) + exercises.probes(False)
+
+
+def test_generated_files_are_what_the_masters_give():
+    assert not stale(ROOT, SETS), "run `python -m adversarial_lab.exercises build`"
+
+
+def test_the_addresses_agree():
+    assert config()["repository"]["url"].endswith(notebooks.REPOSITORY)
+    assert config()["html"]["baseurl"].rstrip("/") == notebooks.SITE
+
+
+# --- what a student sees -------------------------------------------------------------------------
+
+
+def right(stem, question):
+    namespace = {}
+    for cell in SETS[stem].program(question):
+        exec(compile(cell, "<notebook>", "exec"), namespace)
+    return namespace[first_function(SETS[stem].answers[question])]
+
+
+@pytest.fixture(autouse=True)
+def no_tries():
+    student._tries.clear()
+
+
+@STEMS
+def test_the_reference_passes_the_check_on_a_students_computer(stem, capsys):
+    for question in SETS[stem].questions:
+        check(f"{stem}.{question}", right(stem, question))
+        said = capsys.readouterr().out
+        assert "FAIL" not in said and "pass  " in said
+
+
+def test_the_check_says_more_with_every_try(capsys):
+    def project_l2(z, x, eps):
+        return z
+
+    said = []
+    for _ in range(4):
+        check("pgd.project_l2", project_l2)
+        said.append(capsys.readouterr().out)
+    assert "expected" in said[0] and "got" in said[0] and "tolerance" in said[0]
+    assert "Hint" not in said[0] and "Hint: " in said[1]
+    assert "Step 1" in said[2] and "Step 2" in said[3] and "Step 2" not in said[2]
+    assert "counts only together with project_l2.outside" in said[0]
+
+
+def test_the_check_names_a_known_mistake(capsys):
+    namespace = {}
+    source = next(m for m in SETS["pgd"].mutants if m.name == "always_scaled")
+    exec("import torch\n" + source.source, namespace)
+    for _ in range(2):
+        check("pgd.project_l2", namespace["project_l2"])
+    assert source.says in capsys.readouterr().out
+
+
+def test_the_check_tells_unwritten_from_wrong(capsys):
+    def project_l2(z, x, eps):
+        raise NotImplementedError("project_l2")
+
+    check("pgd.project_l2", project_l2)
+    assert capsys.readouterr().out == "pgd.project_l2: not written yet.\n"
+
+
+def test_the_check_shows_the_line_of_the_students_function(capsys):
+    def project_l2(z, x, eps):
+        length = 1
+        return z + undefined + length
+
+    check("pgd.project_l2", project_l2)
+    said = capsys.readouterr().out
+    assert "NameError" in said
+    assert "line 3 of project_l2: return z + undefined + length" in said
+
+
+def test_the_check_refuses_what_it_does_not_know():
+    with pytest.raises(ValueError, match="begin with one of.*pgd"):
+        check("nothing.project", len)
+    with pytest.raises(ValueError, match="pgd. and one of.*pgd_step"):
+        check("pgd.nothing", len)
+    with pytest.raises(TypeError, match="must be a function, got int"):
+        check("pgd.pgd_step", 3)
+
+
+def test_importing_the_check_loads_nothing_heavy():
+    seen = "import sys; from adversarial_lab import check; print({*sys.modules} & {%s})"
+    heavy = "'numpy', 'torch', 'inspect', 'asyncio', 'jaxtyping'"
+    command = [sys.executable, "-c", seen % heavy]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "set()"
+
+
+# --- comparing values ----------------------------------------------------------------------------
+
+
+def test_close_shows_both_numbers_their_place_and_the_tolerance():
+    with pytest.raises(AssertionError, match=r"expected 5, got 4 at \[1, 0\] .*1 of 4 .*0\.0005"):
+        close(np.array([[1, 2], [4, 3]]), np.array([[1, 2], [5, 3]]), 1e-4)
+    close(np.array(np.inf), np.array(np.inf))
+    with pytest.raises(AssertionError):
+        close(np.array(1.0), np.array(np.inf))
+
+
+@pytest.mark.parametrize(
+    "got, said",
+    [
+        ({}, "v is missing"),
+        ({"v": np.zeros(2)}, r"expected shape \(3,\), got \(2,\)"),
+        ({"v": np.array([0, np.nan, np.inf])}, "NaN or infinity in 2 of 3"),
+        ({"v": np.ones(3)}, "wrong"),
+    ],
+)
+def test_shape_and_nan_are_judged_before_the_check(got, said):
+    def rule(out, ref):
+        assert (out["v"] == 0).all(), "wrong"
+
+    with pytest.raises(AssertionError, match=said):
+        raise AssertionError(judge(rule, got, {"v": np.zeros(3)}))
+    assert judge(rule, {"v": np.zeros(3)}, {"v": np.zeros(3)}) is None
+
+
+@pytest.mark.parametrize("value", [True, 3, 2.5, [[1, 2]], np.arange(6.0).reshape(2, 3)[:, ::-1]])
+def test_values_survive_the_way_out(value):
+    back = decode_all(json.loads(json.dumps(encode_all({"v": value}))))
+    assert same(back, {"v": np.asarray(value)})
+    assert back["v"].shape == np.shape(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        {"v": 3},
+        {"v": {"dtype": "O", "shape": [1], "data": "AAAAAAAAAAA="}},
+        {"v": {"dtype": "<f8", "shape": [2], "data": "AAAAAAAAAAA="}},
+        {"v": {"dtype": "<f8", "shape": [-1], "data": "AAAAAAAAAAA="}},
+        {str(k): {"dtype": "<f8", "shape": [0], "data": ""} for k in range(40)},
+    ],
+)
+def test_what_is_no_array_is_refused(value):
+    with pytest.raises(ValueError, match="not a"):
+        decode_all(value)
+
+
+@pytest.mark.parametrize("value", ["text", object(), 1j, np.zeros(100_001)])
+def test_only_numbers_leave_the_sandbox(value):
+    with pytest.raises(TypeError, match="must be numbers"):
+        encode_all({"v": value})

@@ -28,6 +28,9 @@ bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
 	@$(RUN) -m benchmarks
 	@$(RUN) -m benchmarks.bench_trades
 	@$(RUN) -m benchmarks.bench_attacks
+	@$(RUN) -m benchmarks.bench_certified
+	@$(RUN) -m benchmarks.bench_cka
+	@$(RUN) -m benchmarks.bench_transport
 
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html

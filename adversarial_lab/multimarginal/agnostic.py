@@ -92,7 +92,9 @@ def damage(moved: Cost, cost: Cost, y: Classes) -> float:
     return float(mass.sum() - mass.max(0).sum() - paid)
 
 
-def meeting_places(x: Points, labels: Labels, threat: ThreatModel) -> tuple[Points, Cost]:
+def meeting_places(
+    x: Points, labels: Labels, threat: ThreatModel
+) -> tuple[Float[Tensor, "places *d"], Cost]:
     """The centres of all groups, single points included, and the cost 0 or inf to reach them.
 
     Written from the definition, subset by subset: for a handful of points.

@@ -23,7 +23,9 @@ def reach(pairs: Level, q: Values, labels: Int[np.ndarray, " n"]) -> Float[np.nd
     return best
 
 
-def potential(members: Members, q: Values, best: Float[np.ndarray, "n K"]) -> Values:
+def potential(
+    members: Members, q: Values, best: Float[np.ndarray, "n K"]
+) -> Float[np.ndarray, " m"]:
     """An upper bound of the sum of q over any group that contains the members.
 
     A further point is of a class of its own and in conflict with every member.
@@ -62,7 +64,9 @@ def search(
         level = known[size - 1] if size <= len(known) else next_level(level, meets)
 
 
-def chosen(members: Members, total: Values, n: int, per_point: int) -> Bool[np.ndarray, " m"]:
+def chosen(
+    members: Members, total: Float[np.ndarray, " m"], n: int, per_point: int
+) -> Bool[np.ndarray, " m"]:
     """The most violated groups, greedily, while one of the points is in fewer than `per_point`."""
     count = np.zeros(n, np.int64).tolist()
     keep = np.zeros(len(members), bool)

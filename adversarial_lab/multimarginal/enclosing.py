@@ -41,7 +41,7 @@ def squared_radius(weights: Weights, squares: Squares) -> Float[np.ndarray, "*m"
 
     An error of the weights enters squared, so float64 decides to about 1e-15.
     """
-    return np.einsum("...i,...ij,...j->...", weights, squares, weights) / 2
+    return np.asarray(np.einsum("...i,...ij,...j->...", weights, squares, weights) / 2)
 
 
 def ball_weights(distance: Float[np.ndarray, "k k"]) -> Float[np.ndarray, " k"]:

@@ -47,7 +47,8 @@ def tuple_game(
     members: tuple[int, ...], cost: Cost, y: Classes
 ) -> tuple[Int[np.ndarray, " p"], Game | None]:
     """The game of a tuple's points, 1/K each as often as they occur; None if all are ghosts."""
-    points, counts = np.unique([i for i in members if i < len(y)], return_counts=True)
+    real = np.array([i for i in members if i < len(y)], int)
+    points, counts = np.unique(real, return_counts=True)
     if len(points) == 0:
         return points, None
     return points, play(cost[points], y[points], counts / len(members))

@@ -28,8 +28,8 @@ class Packing:
     """
 
     q: Weights
-    groups: Sequence[Members]
-    masses: Sequence[Float[np.ndarray, " m"]]
+    groups: Sequence[np.ndarray]
+    masses: Sequence[np.ndarray]
     weights: Weights
     kernel: int = 0  # points that groups of three or more decided, in `exact.bound`
     rounds: int = 0  # of cut generation
@@ -104,7 +104,7 @@ def enumerated(
 
 
 def completed(
-    q: Weights, groups: Sequence[Members], masses: Sequence[Weights], weights: Weights
+    q: Weights, groups: Sequence[np.ndarray], masses: Sequence[np.ndarray], weights: Weights
 ) -> Packing:
     """Weak duality made good: what the masses leave uncovered becomes groups of one point."""
     n = len(weights)

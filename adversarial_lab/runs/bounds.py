@@ -8,6 +8,8 @@ import shutil
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Int
+from torch import Tensor
 
 from adversarial_lab import data
 from adversarial_lab.multimarginal import bound, cutting
@@ -105,7 +107,7 @@ def at(found: Conflicts, labels: Labels, norm: str, job: Job) -> dict[str, float
     }
 
 
-def chosen_rows(y: Labels, config: Config) -> Labels:
+def chosen_rows(y: Labels, config: Config) -> Int[Tensor, " r"]:
     """The first `per_class` images of each class, in the order of the data set."""
     wanted = numbers("classes", config.classes or "", int) or y.unique().tolist()
     keep = torch.zeros(len(y), dtype=torch.bool)

@@ -1,4 +1,5 @@
 import itertools
+import weakref
 from functools import partial
 
 import numpy as np
@@ -603,10 +604,10 @@ def test_the_box_is_the_ball_cut_with_the_valid_range():
     fine = region(x, ThreatModel(norm="l1", eps=0.7), outward=True)
     assert torch.tensor(0.7).item() < 0.7 <= fine.eps.double().item()  # float32 has no 0.7
     x = torch.rand(100, 3, generator=torch.Generator().manual_seed(0))
-    threat = free(norm="linf", eps=0.2)
+    threat = free(norm="linf", eps=1e-3)
     low, high = (side.double() for side in region(x, threat, outward=True).box)
-    assert (low <= x.double() - 0.2).all() and (high >= x.double() + 0.2).all()
-    assert (region(x, threat).box.lower.double() > x.double() - 0.2).any()
+    assert (low <= x.double() - 1e-3).all() and (high >= x.double() + 1e-3).all()
+    assert (region(x, threat).box.lower.double() > x.double() - 1e-3).any()
     each = region(x[:2], free(norm="l2", eps=9), eps=torch.tensor([0.0, 1.0])).box
     assert torch.equal(each.upper, x[:2] + torch.tensor([[0.0], [1.0]]))
 
@@ -756,6 +757,49 @@ BAD = {
 def test_networks_that_cannot_be_read(message):
     with pytest.raises(ValueError, match=message):
         trace(Forward(BAD[message]))
+
+
+FUNCTIONS = [
+    lambda z: F.max_pool2d(z, 2),
+    lambda z: F.max_pool2d(z, 2, 2, 0, 1, True),  # ceil_mode, where the layer has return_indices
+    lambda z: F.max_pool2d(z, 3, stride=1, padding=1),
+    lambda z: F.avg_pool2d(z, 2, 1, 1, False, False),
+    lambda z: F.leaky_relu(z, 0.3),
+    lambda z: F.elu(z, alpha=0.5),
+    lambda z: F.hardtanh(z, -0.5, 0.2),
+    lambda z: F.softplus(z, beta=2),
+    lambda z: torch.flatten(torch.sigmoid(z), 1),
+    lambda z: z.add(torch.relu(z)).tanh(),
+    lambda z: z.relu().sigmoid().flatten(2),
+]
+
+
+@pytest.mark.parametrize("function", FUNCTIONS)
+def test_a_function_becomes_the_layer_with_its_arguments(function, rng):
+    x = torch.randn(2, 3, 5, 5, generator=rng)
+    torch.testing.assert_close(trace(Calls(function))(x), function(x))
+
+
+class Calls(nn.Module):
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def test_values_are_dropped_once_they_are_read():
+    graph = trace(nn.Sequential(*[nn.Linear(2, 2) for _ in range(20)]))
+    alive = []
+
+    def step(node, value):
+        out = Interval(value.lower + 1, value.upper)
+        alive.append(weakref.ref(out.lower))
+        assert sum(ref() is not None for ref in alive) <= 2
+        return out
+
+    graph.run(Interval(torch.zeros(1), torch.zeros(1)), step)
 
 
 def test_hooks_are_refused():

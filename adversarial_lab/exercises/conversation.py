@@ -44,6 +44,7 @@ class Limits:
 
     cell_seconds: float = 10.0  # CPU time of a statement
     case_seconds: float = 5.0  # CPU time of a case
+    cpu_seconds: int = 60  # of all cells together, and of all cases
     wall_seconds: float = 120.0  # loose: of all cells together, and of a case, by the clock
     megabytes: int = 1024  # of a process, above the imports
     processes: int = 24
@@ -62,7 +63,7 @@ class Conversation:
                 "megabytes": limits.megabytes,
                 "processes": limits.processes,
                 "disk": limits.disk,
-                "seconds": int(limits.wall_seconds),
+                "seconds": limits.cpu_seconds,
             }
         )
         self.base = resident(process)

@@ -319,7 +319,7 @@ def probe_pgd_step_curved(pgd_step, rng):
     x, w = points(rng, 6, 8), normal(rng, 8, 8)
     x[0], x[1] = 0.02, 0.98
     z = (x + 0.08 * (2 * points(rng, 6, 8) - 1)).clamp(0, 1)
-    return {"point": pgd_step(lambda z: torch.tanh(z @ w).pow(2).sum(1), z, x, 0.08, 0.03)}
+    return {"point": pgd_step(lambda z: torch.tanh(z @ w).pow(2).sum(1), z, x, 0.08, 0.12)}
 
 
 def probe_pgd_step_traces(pgd_step, rng):

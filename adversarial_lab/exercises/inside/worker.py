@@ -143,7 +143,8 @@ def _case(state: dict, question: dict) -> dict:
         return run(question)
     if state["child"] is None:
         state["child"] = start(run)
-    answer, alive = ask(state["child"], question)
+    known = {name: value for name, value in question.items() if name != "token"}
+    answer, alive = ask(state["child"], known)
     if not alive:
         state["child"] = None
     return answer

@@ -18,6 +18,7 @@ from adversarial_lab.cka.kernels import (
     pairs_of_tiles,
     product,
     rbf_kernel,
+    square_lengths,
     tiles,
 )
 from adversarial_lab.training import Scalar
@@ -33,7 +34,7 @@ def linear_cka(
     a (n, d), b (n, p): the same n examples in the same order. unbiased: with HSIC_1 instead, which
     also removes what the diagonal of the Gram matrices adds, about d/(n + d) for independent
     Gaussian features; it may be negative. form: "features", "gram", or None for the cheaper one.
-    Needs a centred copy of both and tiles of 512 x 512. Source: Kornblith et al. 2019.
+    Needs a centred copy of both and tiles of 256 x 256. Source: Kornblith et al. 2019.
     """
     if form is not None and form not in FORMS:
         raise ValueError(f"form must be one of {tuple(FORMS)} or None, got {form!r}")
@@ -43,7 +44,7 @@ def linear_cka(
     a, b = a.to(dtype), b.to(dtype)
     products = FORMS[form or cheaper(len(a), a.shape[1], b.shape[1])](a, b)
     aa, ab, bb = (p.view(1, 1) for p in products)
-    r, s = (v.double().square().sum(1)[None] for v in (a, b))
+    r, s = square_lengths(a)[None], square_lengths(b)[None]
     self_a, self_b = from_moments(aa, r, r, unbiased)[0], from_moments(bb, s, s, unbiased)[0]
     return aligned(from_moments(ab, r, s, unbiased), self_a, self_b)[0, 0]
 

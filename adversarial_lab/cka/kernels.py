@@ -16,7 +16,7 @@ from adversarial_lab.cka.hsic import Gram, check_finite
 
 Features = Float[Tensor, "n d"]
 CHUNK = 4096  # terms that are summed in the precision of the features
-TILE = 512  # rows or columns of a product that are held at once
+TILE = 256  # rows or columns of a product that are held at once
 
 
 def linear_kernel(a: Features) -> Gram:
@@ -73,6 +73,12 @@ def product(a: Float[Tensor, "n p"], b: Float[Tensor, "n q"]) -> Float[Tensor, "
     for start in range(0, len(a), CHUNK):
         total += a[start : start + CHUNK].T @ b[start : start + CHUNK]
     return total
+
+
+def square_lengths(a: Features) -> Float[Tensor, " n"]:
+    r"""$\|a_i\|^2$ of each row, summed as in `product`."""
+    parts = [part.square().sum(1).double() for part in a.split(CHUNK, 1)]
+    return torch.stack(parts).sum(0)
 
 
 def tiles(n: int) -> list[slice]:

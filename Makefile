@@ -31,6 +31,7 @@ bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
 	@$(RUN) -m benchmarks.bench_certified
 	@$(RUN) -m benchmarks.bench_cka
 	@$(RUN) -m benchmarks.bench_transport
+	@$(RUN) -m benchmarks.bench_multimarginal
 
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html

@@ -19,7 +19,7 @@ from adversarial_lab.exercises.sandbox import SANDBOXES
 
 MOST_BYTES = 16_000_000  # of one answer
 START_SECONDS = 120.0  # for the imports, on a busy machine
-MEMORY_FACTOR = 2  # all processes of a sandbox together, in units of the limit for one
+MEMORY_FACTOR = 3  # all processes of a sandbox together, in units of the limit for one
 
 
 class NotIsolated(RuntimeError):
@@ -31,7 +31,11 @@ class Died(Exception):
 
 
 class TooSlow(Exception):
-    """No answer in time, or too much memory taken by all processes together."""
+    """No answer in time."""
+
+
+class TooBig(Exception):
+    """Too much memory taken by all processes together."""
 
 
 class Tampered(Exception):
@@ -121,7 +125,7 @@ class Conversation:
             return
         self.look = now + 0.5
         if resident(self.process) - self.base > MEMORY_FACTOR * self.limits.megabytes * 2**20:
-            raise TooSlow("took too much memory")
+            raise TooBig
 
 
 def resident(process: int) -> int:
@@ -166,6 +170,7 @@ class Box:
                     command, stdin=there, stdout=there, stderr=errors, start_new_session=True
                 )
             except OSError as error:
+                here.close()
                 raise NotIsolated(f"{command[0]}: {error.strerror}") from None
             there.close()
             self.control = here

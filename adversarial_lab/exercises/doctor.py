@@ -8,7 +8,14 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from adversarial_lab.exercises.conversation import Box, Died, Limits, NotIsolated, TooSlow
+from adversarial_lab.exercises.conversation import (
+    Box,
+    Died,
+    Limits,
+    NotIsolated,
+    TooBig,
+    TooSlow,
+)
 from adversarial_lab.exercises.conversation import run_question as question
 
 LIMITS = Limits(cell_seconds=2, wall_seconds=20, megabytes=256, processes=12)
@@ -96,7 +103,12 @@ class Finding:
 
 
 def examine(sandbox: str = "bubblewrap") -> list[Finding]:
-    """Run every attempt in the sandbox. Raises NotIsolated where it does not even start."""
+    """Run every attempt in the sandbox. Raises NotIsolated where it does not even start.
+
+    Without a sandbox they would really happen, so "trusted" is refused with a ValueError.
+    """
+    if sandbox == "trusted":
+        raise ValueError("sandbox must isolate to be examined, got 'trusted'")
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as server:
         canary = Path(folder) / "canary"
         canary.write_text("canary")
@@ -113,7 +125,7 @@ def examine(sandbox: str = "bubblewrap") -> list[Finding]:
         try:
             with box.student() as talk:
                 printed = str(talk.ask(question([IMPORTS, *cells], LIMITS)).get("printed"))
-        except (Died, TooSlow) as error:
+        except (Died, TooSlow, TooBig) as error:
             raise NotIsolated(f"an attempt broke the sandbox: {error}") from None
         finally:
             box.close()

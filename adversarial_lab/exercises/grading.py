@@ -12,6 +12,7 @@ from adversarial_lab.exercises.conversation import (
     Died,
     NotIsolated,
     Tampered,
+    TooBig,
     TooSlow,
     case_question,
     run_question,
@@ -32,6 +33,11 @@ STATES = {
     "timeout": "timed out",
     "memory": "out of memory",
     "died": "crashed",
+}
+ENDS: dict[type[Exception], str] = {
+    Died: "crashed",
+    TooSlow: "timed out",
+    TooBig: "out of memory",
 }
 EXCEPTIONS = {
     name for name, kind in vars(builtins).items()
@@ -120,8 +126,8 @@ def _interview(
         try:
             _session(box, exercises, reference, cells, todo, asked, outcomes, graded,
                      only_definitions)  # fmt: skip
-        except (Died, TooSlow) as error:
-            state = "crashed" if isinstance(error, Died) else "timed out"
+        except tuple(ENDS) as error:
+            state = ENDS[type(error)]
             if asked:
                 _give_up(todo, asked[-1].question, state, outcomes)
             elif only_definitions:
@@ -130,7 +136,7 @@ def _interview(
             else:
                 only_definitions = True
                 graded.note = (
-                    f"Your notebook {state} while its cells ran;"
+                    f"Your notebook stopped while its cells ran ({state});"
                     " only its definitions and imports were used."
                 )
 

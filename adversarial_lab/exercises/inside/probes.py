@@ -88,7 +88,8 @@ def _allow(seconds: float) -> None:
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     usage = resource.getrusage(resource.RUSAGE_SELF)
     most = int(usage.ru_utime + usage.ru_stime + seconds) + 2
-    most = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    # below the hard limit, whose signal says nothing about time
+    most = most if hard == resource.RLIM_INFINITY else min(most, hard - 1)
     resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
 
 

@@ -1,0 +1,349 @@
+"""The grader against honest, broken and hostile classes. Needs bubblewrap, except where noted."""
+
+import csv
+import json
+import os
+import shutil
+import socket
+import time
+import zipfile
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from adversarial_lab.exercises import doctor, gradescope, reports, sandbox, submissions
+from adversarial_lab.exercises.__main__ import main
+from adversarial_lab.exercises.classroom import grade_class
+from adversarial_lab.exercises.conversation import Box, Limits, NotIsolated, descendants
+from adversarial_lab.exercises.grading import Outcome, _judge, _rows
+from adversarial_lab.exercises.reference import answer_here, from_json, prepare, to_json
+from adversarial_lab.exercises.sets import load_all
+from exercises import hostile
+
+HERE = Path(__file__).parent / "exercises"
+SETS = load_all(HERE / "sets")
+TOY = SETS["toy"]
+SECRET = "teacher's secret"
+LIMITS = Limits(cell_seconds=1, case_seconds=1, cpu_seconds=3, wall_seconds=40, megabytes=200)
+
+
+def isolated():
+    if shutil.which("bwrap") is None:
+        return "bubblewrap is not installed"
+    try:
+        doctor.require("bubblewrap")
+    except NotIsolated as error:
+        return str(error)
+    return ""
+
+
+@pytest.fixture(scope="module")
+def sandboxed():
+    why = isolated()
+    if why and os.environ.get("ADVERSARIAL_LAB_REQUIRE_SANDBOX"):
+        pytest.fail(why)
+    if why:
+        pytest.skip(why)
+
+
+def rows(out):
+    with (out / "grades.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def graded(folder, out, **options):
+    entries = grade_class(folder, SETS, SECRET, out, limits=LIMITS, **options)
+    reports.write(entries, SETS, out)
+    return entries
+
+
+@pytest.fixture(scope="module")
+def hostile_class(sandboxed, tmp_path_factory):
+    """Every attack graded in one class."""
+    home = tmp_path_factory.mktemp("hostile")
+    canary = home / "canary"
+    canary.mkdir()
+    (canary / "file").write_text("CANARY-HOST")
+    before = set(descendants(os.getpid()))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.2)
+        attacks = hostile.write(home / "class", canary, server.getsockname()[1])
+        graded(home / "class", home / "out", jobs=3)
+        with suppress(TimeoutError):
+            pytest.fail(f"somebody reached the network: {server.accept()}")
+    assert len(attacks) >= 30
+    return home, attacks, before
+
+
+def test_every_attack_gets_a_row_and_what_it_may_get(hostile_class):
+    home, attacks, _ = hostile_class
+    found = {}
+    for row in rows(home / "out"):
+        found.setdefault(row["student"].lstrip("'"), []).append(row)
+    assert set(found) == {attack.name for attack in attacks}
+    cases, wrong = {f"toy.{case.name}" for case in TOY.cases}, []
+    for attack in attacks:
+        own = found[attack.name]
+        assert {row["test"] for row in own} == cases
+        states = [row["status"] for row in own]
+        points = sum(int(row["points"]) for row in own)  # an empty one, not graded, raises
+        if not attack.least <= points <= attack.most or not set(attack.states) <= set(states):
+            wrong.append((attack.name, points, states, own[0]["note"]))
+    assert not wrong
+
+
+def test_the_host_is_untouched_and_nothing_runs_on(hostile_class):
+    home, _, before = hostile_class
+    assert (home / "canary" / "file").read_text() == "CANARY-HOST"
+    assert sorted(path.name for path in home.iterdir()) == ["canary", "class", "out"]
+    for _ in range(50):
+        left = set(descendants(os.getpid())) - before
+        if not left:
+            break
+        time.sleep(0.1)
+    assert not left
+
+
+def test_nothing_secret_comes_out(hostile_class):
+    home = hostile_class[0]
+    for path in (home / "out").rglob("*"):
+        text = path.read_text(encoding="utf-8") if path.is_file() else ""
+        for canary in ("CANARY-HOST", "CANARY-SOLUTION", "CANARY-PROBE", "CANARY-CHECK", SECRET):
+            assert canary not in text, path
+
+
+def test_reports_are_harmless(hostile_class):
+    home = hostile_class[0]
+    pages = list((home / "out").rglob("*.html"))
+    assert len({path.name for path in pages}) == len(hostile_class[1]) + 1
+    for path in pages:
+        text = path.read_text(encoding="utf-8")
+        assert "<script" not in text and "<img" not in text
+        assert path.parent in (home / "out", home / "out" / "feedback")
+    for table in (home / "out").glob("*.csv"):
+        with table.open(encoding="utf-8", newline="") as file:
+            lines = list(csv.reader(file))
+        for line in lines:
+            assert not any(cell.startswith(("=", "+", "-", "@")) for cell in line)
+
+
+def test_honest_students_do_not_notice_the_others(hostile_class, tmp_path):
+    home = hostile_class[0]
+    (tmp_path / "class").mkdir()
+    for name in ("honest", "named", "utf16"):
+        shutil.copy2(home / "class" / f"{name}_toy.ipynb", tmp_path / "class")
+    graded(tmp_path / "class", tmp_path / "one", jobs=1)
+    graded(tmp_path / "class", tmp_path / "three", jobs=3)
+    one, three = ((tmp_path / out / "grades.csv").read_bytes() for out in ("one", "three"))
+    assert one == three
+    among = [r for r in rows(home / "out") if r["student"] in ("honest", "named", "utf16")]
+    assert rows(tmp_path / "one") == among
+    assert {r["diagnosis"] for r in among if r["student"] == "named"} == {
+        "", "That is three times v."
+    }  # fmt: skip
+
+
+def test_where_namespaces_do_not_nest_every_student_has_a_sandbox(
+    hostile_class, tmp_path, monkeypatch
+):
+    start, home = sandbox.worker, hostile_class[0]
+    monkeypatch.setattr(sandbox, "worker", lambda *a, serve: start(*a, serve=False))
+    (tmp_path / "class").mkdir()
+    names = ("honest", "exit_hard", "kill_self", "garbage")
+    for name in names:
+        shutil.copy2(home / "class" / f"{name}_toy.ipynb", tmp_path / "class")
+    graded(tmp_path / "class", tmp_path / "out")
+    states = {(row["student"], row["status"]) for row in rows(tmp_path / "out")}
+    assert states == {(n, "tampered" if n == "garbage" else "passed") for n in names}
+
+
+def test_an_interrupted_run_goes_on(sandboxed, tmp_path, monkeypatch):
+    (tmp_path / "class").mkdir()
+    for name in ("ada", "bob"):
+        cells = (hostile.GIVEN, hostile.DOUBLE, hostile.TOTAL)
+        (tmp_path / "class" / f"{name}_toy.ipynb").write_bytes(hostile.notebook(cells))
+    graded(tmp_path / "class", tmp_path / "out")
+    whole = (tmp_path / "out" / "grades.csv").read_bytes()
+    stored = sorted((tmp_path / "out" / "results").iterdir())
+    assert len(stored) == 2
+    kept = stored[0].read_bytes()
+    stored[1].unlink()
+    graded(tmp_path / "class", tmp_path / "out")
+    assert (tmp_path / "out" / "grades.csv").read_bytes() == whole
+
+    monkeypatch.setattr(Box, "start", lambda self: pytest.fail("nothing is left to grade"))
+    graded(tmp_path / "class", tmp_path / "out")
+    assert stored[0].read_bytes() == kept
+
+
+def test_a_sandbox_that_breaks_is_our_fault(sandboxed, tmp_path, monkeypatch):
+    (tmp_path / "class").mkdir()
+    cells = (hostile.GIVEN, hostile.DOUBLE, hostile.TOTAL)
+    (tmp_path / "class" / "ada_toy.ipynb").write_bytes(hostile.notebook(cells))
+    monkeypatch.setattr("adversarial_lab.exercises.grading.TRIES", 1)
+
+    def broken(box):
+        raise NotIsolated("out of luck")
+
+    monkeypatch.setattr("adversarial_lab.exercises.grading._start", broken)
+    graded(tmp_path / "class", tmp_path / "out")
+    assert {(row["points"], row["status"]) for row in rows(tmp_path / "out")} == {
+        ("", "not graded")
+    }
+    assert not list((tmp_path / "out" / "results").iterdir())  # so that it is tried again
+
+
+def test_a_check_that_fails_is_our_fault():
+    reference = prepare(TOY, "s", answer_here)
+
+    def faulty(out, ref):
+        raise TypeError
+
+    broken = replace(TOY, checks={**TOY.checks, "total.seen": faulty})
+    outcomes = {name: Outcome("passed", values=v) for name, v in reference.expected.items()}
+    for case in broken.cases:
+        _judge(broken, reference, case, outcomes[case.name])
+    found = {row.test: row for row in _rows(broken, reference, outcomes)}
+    assert found["total.seen"].points is None and found["total.seen"].status == "not graded"
+    assert found["double.seen"].points == 2
+
+
+def test_a_reference_survives_the_package():
+    reference = prepare(TOY, "s", answer_here)
+    assert to_json(from_json(json.loads(json.dumps(to_json(reference))))) == to_json(reference)
+
+
+def test_the_autograder_package_grades(sandboxed, tmp_path):
+    (tmp_path / "exercises").symlink_to(HERE / "sets")
+    data = gradescope.package(tmp_path, TOY, prepare(TOY, SECRET, answer_here))
+    (tmp_path / "toy.zip").write_bytes(data)
+    home = tmp_path / "autograder"
+    with zipfile.ZipFile(tmp_path / "toy.zip") as archive:
+        archive.extractall(home / "source")
+        assert archive.getinfo("run_autograder").external_attr >> 16 == 0o755
+    (home / "submission").mkdir()
+    cells = (hostile.GIVEN, "def double(v): return 3 * v", hostile.TOTAL)
+    (home / "submission" / "any.ipynb").write_bytes(hostile.notebook(cells))
+    result = gradescope.run(home, sandbox="bubblewrap")
+    assert result["score"] == 2
+    assert [test["score"] for test in result["tests"]] == [0, 0, 1, 1]
+    assert "three times" in result["tests"][0]["output"]
+    (home / "submission" / "any.ipynb").write_text("{")
+    assert gradescope.run(home, sandbox="bubblewrap")["score"] == 0
+
+
+def test_the_doctor_finds_every_door_closed(sandboxed, capsys):
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert said.count("ok:   cannot") == len(doctor.ATTEMPTS) and "OPEN" not in said
+
+
+def test_the_doctor_finds_a_door_left_open(sandboxed, monkeypatch):
+    def careless(modules):
+        return [word for word in sandbox.bubblewrap(modules) if word != "--unshare-net"]
+
+    monkeypatch.setitem(sandbox.SANDBOXES, "bubblewrap", careless)
+    assert [f.attempt for f in doctor.examine() if not f.stopped] == ["reach the network"]
+    with pytest.raises(NotIsolated, match="does not isolate here; a student could: reach the net"):
+        doctor.require("bubblewrap")
+
+
+def test_the_doctor_attacks_nothing_that_is_not_a_sandbox():
+    with pytest.raises(ValueError, match="must isolate to be examined"):
+        doctor.examine("trusted")
+
+
+def test_trusted_code_needs_no_sandbox(tmp_path):
+    (tmp_path / "class").mkdir()
+    cells = ("import numpy as np", hostile.DOUBLE, hostile.TOTAL)
+    (tmp_path / "class" / "ada_toy.ipynb").write_bytes(hostile.notebook(cells))
+    graded(tmp_path / "class", tmp_path / "out", sandbox="trusted")
+    assert {row["status"] for row in rows(tmp_path / "out")} == {"passed"}
+
+
+def test_without_isolation_grading_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert main(["--root", str(HERE), "grade", str(tmp_path), "--seed", "s"])
+    (tmp_path / "root").mkdir()
+    (tmp_path / "root" / "exercises").symlink_to(HERE / "sets")
+    assert main(["--root", str(tmp_path / "root"), "grade", str(tmp_path), "--seed", "s"]) == 1
+    assert "apt-get install bubblewrap" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "system, said, advised",
+    [
+        ("Darwin", "", "container runtime"),
+        ("Windows", "", "container runtime"),
+        ("Linux", "bwrap: setting up uid map: Permission denied", "apparmor_restrict"),
+        ("Linux", "ModuleNotFoundError: No module named 'torch'", "readable for everybody"),
+        ("Linux", "anything else", "--trusted"),
+    ],
+)
+def test_the_doctor_says_what_to_do(system, said, advised, monkeypatch):
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("shutil.which", lambda name: name)
+    assert advised in doctor.advice(said)
+
+
+def test_the_sandbox_command_opens_nothing_else():
+    command = sandbox.bubblewrap(["numpy"])
+    bound = {command[k + 1] for k, word in enumerate(command) if word == "--ro-bind"}
+    home, checkout = Path.home(), HERE.parents[1]
+    for place in map(Path, bound - {str(sandbox.INSIDE)}):
+        assert place not in (home, checkout, *home.parents, *checkout.parents)
+        assert checkout not in place.parents or place.name in (".venv", "venv")
+    assert "--bind" not in command and "--unshare-net" in command and "--clearenv" in command
+    docker = sandbox.SANDBOXES["docker"](["numpy"])
+    assert {"--network=none", "--read-only", "--cap-drop=ALL", "--user=65534"} <= set(docker)
+
+
+def test_an_unknown_sandbox_is_refused():
+    with pytest.raises(ValueError, match="sandbox must be one of.*bubblewrap.*got 'jail'"):
+        Box("jail", ["numpy"], LIMITS)
+
+
+@pytest.mark.parametrize(
+    "path, student, name",
+    [
+        ("ada_pgd.ipynb", "ada", ""),
+        ("ada.ipynb", "ada", ""),
+        ("ada/anything.ipynb", "ada", ""),
+        ("Ada Lovelace_123_assignsubmission_file/x.ipynb", "123", "Ada Lovelace"),
+        ("lovelaceada_12345_67890_x.ipynb", "12345", "lovelaceada"),
+        ("lovelaceada_LATE_12345_67890_x.ipynb", "12345", "lovelaceada"),
+        ("submission_98765/x.ipynb", "98765", ""),
+    ],
+)
+def test_a_student_is_known_from_where_the_file_lies(path, student, name):
+    assert submissions.who(Path(path), ["pgd", "trades"]) == (student, name)
+
+
+def test_of_several_files_the_newest_is_graded_and_the_set_is_told_by_the_notebook(tmp_path):
+    (tmp_path / "ada").mkdir()
+    for k, name in enumerate(("old.ipynb", "new.ipynb")):
+        (tmp_path / "ada" / name).write_bytes(hostile.notebook(("1",)))
+        os.utime(tmp_path / "ada" / name, (k, k))
+    (tmp_path / "ada" / "trades.ipynb").write_text("{")
+    (tmp_path / "bob.ipynb").write_text("{")
+    found = submissions.find(tmp_path, ["toy", "trades"])
+    assert [(s.student, s.path.name, s.stem, s.others) for s in found] == [
+        ("ada", "new.ipynb", "toy", 1),
+        ("ada", "trades.ipynb", "trades", 0),
+        ("bob", "bob.ipynb", None, 0),
+    ]
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "a\x00=1\r\n"])
+def test_no_cell_is_a_formula(text):
+    written = reports.cell(text)
+    assert not written.startswith(("=", "+", "-", "@", "\t", "\r")) and "\n" not in written
+
+
+def test_students_with_similar_names_have_their_own_pages():
+    names = ["a/b", "a_b", "a.b", "..", ".", "", "ä", "\ud800", "x" * 300, "A_B"]
+    files = [reports.file_name(name) for name in names]
+    assert len(set(map(str.lower, files))) == len(names)
+    assert all("/" not in file and not file.startswith(".") for file in files)

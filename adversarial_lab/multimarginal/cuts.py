@@ -54,14 +54,16 @@ def search(
     what can still become violated.
     """
     best = reach(known[0], q, labels)
-    level = known[0]
-    while len(level.members) and (order is None or level.members.shape[1] <= order):
+    level, size = known[0], 2
+    while len(level.members):
         level = level.keep(potential(level.members, q, best) > 1 + VIOLATED)
         total = q[level.members].sum(1)
         violated = total > 1 + VIOLATED
         yield level.members[violated], total[violated]
-        size = level.members.shape[1] + 1
-        level = known[size - 1] if size <= len(known) else next_level(level, meets)
+        if size == order:
+            return
+        size += 1
+        level = known[size - 2] if size - 2 < len(known) else next_level(level, meets)
 
 
 def chosen(

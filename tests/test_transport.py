@@ -574,6 +574,13 @@ def test_the_bracket_holds_for_unequal_priors(prior):
         assert low <= known <= high + 1e-12 and high - low < 2e-3
 
 
+@pytest.mark.parametrize("cells", [1, 7, 1000])
+def test_the_bracket_of_two_uniform_distributions(cells):
+    """U[0, 1] reaches 1.6 to the right, of U[1.5, 5.5] the part up to 2.6: 1.1/4 of one half."""
+    low, high = risk_bracket(lambda p: p, lambda p: 1.5 + 4 * p, 0.8, cells=cells)
+    assert low <= 0.1375 <= high and (cells < 1000 or high - low < 2e-3)
+
+
 @pytest.mark.claim("17.6.5", "samples of two Gaussians reach the Gaussian risk by matching")
 def test_matched_samples_approach_the_gaussian_risk():
     rng, eps, n = np.random.default_rng(0), 0.4, 4000

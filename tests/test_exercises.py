@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+import torch
 
 from adversarial_lab import check
 from adversarial_lab.exercises import notebooks, packs, student
@@ -218,7 +219,7 @@ def test_the_check_shows_the_line_of_the_students_function(capsys):
     assert "line 3 of project_l2: return z + undefined + length" in said
 
 
-def test_the_check_refuses_what_it_does_not_know():
+def test_the_check_refuses_what_it_does_not_know(unchecked):
     with pytest.raises(ValueError, match="begin with one of.*pgd"):
         check("nothing.project", len)
     with pytest.raises(ValueError, match="pgd. and one of.*pgd_step"):
@@ -233,6 +234,21 @@ def test_importing_the_check_loads_nothing_heavy():
     command = [sys.executable, "-c", seen % heavy]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "set()"
+
+
+def test_the_check_is_the_same_every_time_and_leaves_the_generators_alone(capsys):
+    def random_start(x, eps, generator):
+        return x + eps * torch.randn(x.shape) / 3
+
+    said = []
+    for seed in (1, 2):
+        student._tries.clear()
+        torch.manual_seed(seed)
+        state = torch.get_rng_state()
+        check("pgd.random_start", random_start)
+        said.append(capsys.readouterr().out)
+        assert (torch.get_rng_state() == state).all()
+    assert said[0] == said[1]
 
 
 # --- comparing values ----------------------------------------------------------------------------

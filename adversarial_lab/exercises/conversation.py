@@ -164,10 +164,10 @@ class Box:
         here, there = socket.socketpair()
         here.settimeout(START_SECONDS)
         with tempfile.TemporaryFile() as errors, there:
-            command = SANDBOXES[self.kind](self.modules)
+            command, channel = SANDBOXES[self.kind](self.modules), there.fileno()
             try:
                 self.process = subprocess.Popen(
-                    command, stdin=there, stdout=there, stderr=errors, start_new_session=True
+                    command, stdin=channel, stdout=channel, stderr=errors, start_new_session=True
                 )
             except OSError as error:
                 here.close()

@@ -77,7 +77,7 @@ def _run(pack: dict[str, Any], case: dict[str, Any], function: Callable) -> dict
     from adversarial_lab.exercises.reference import case_seed
 
     tests = _namespace(pack["title"], pack["source"])
-    result = {"case": case, "where": "", "values": None}
+    result: dict[str, Any] = {"case": case, "where": "", "values": None}
     try:
         given = run_probe(tests[case["probe"]], function, case_seed(pack["seed"], case["name"]))
     except NotImplementedError:
@@ -99,9 +99,10 @@ def where(error: BaseException, function: Callable) -> str:
 
     code = getattr(inspect.unwrap(function), "__code__", None)
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        if code and frame.filename == code.co_filename and frame.lineno >= code.co_firstlineno:
-            text = linecache.getline(frame.filename, frame.lineno).strip()
-            number = frame.lineno - code.co_firstlineno + 1
+        line = frame.lineno or 0
+        if code and frame.filename == code.co_filename and line >= code.co_firstlineno:
+            text = linecache.getline(frame.filename, line).strip()
+            number = line - code.co_firstlineno + 1
             return f"line {number} of {function.__name__}" + (f": {text}" if text else "")
     return ""
 

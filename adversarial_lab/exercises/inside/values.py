@@ -32,7 +32,7 @@ def encode_all(values: dict[str, Any]) -> dict[str, Encoded]:
     return {str(name): encode(value) for name, value in values.items()}
 
 
-def decode(value: Encoded) -> np.ndarray:
+def decode(value: Any) -> np.ndarray:
     """The array that `encode` wrote. Raises ValueError on anything else: the input is untrusted."""
     try:
         dtype, shape = np.dtype(str(value["dtype"])), [int(side) for side in value["shape"]]
@@ -46,7 +46,7 @@ def decode(value: Encoded) -> np.ndarray:
         raise ValueError(f"not an encoded array: {type(error).__name__}") from error
 
 
-def decode_all(values: dict[str, Encoded]) -> Values:
+def decode_all(values: Any) -> Values:
     """Every array of an answer. Raises ValueError where there is anything else."""
     if not isinstance(values, dict) or len(values) > MOST:
         raise ValueError("not a table of encoded arrays")

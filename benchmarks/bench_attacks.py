@@ -30,6 +30,7 @@ class Setting:
     images: int = 200
     eps: float = 0.3
     steps: int = 100
+    fab_steps: int = 20  # of FAB: projections sort all pixels, so each takes longer
     queries: int = 1000
     rounds: int = 5
     threads: int = 1
@@ -39,7 +40,7 @@ def ours(name: str, model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harne
     attack = {
         "apgd-ce": partial(apgd, steps=s.steps),
         "apgd-t": partial(apgd_targets, steps=s.steps, targets=9),
-        "fab-t": partial(fab_targets, steps=s.steps, targets=9),
+        "fab-t": partial(fab_targets, steps=s.fab_steps, targets=9),
         "square": partial(square, queries=s.queries),
     }[name]
     threat = ThreatModel(norm="linf", eps=s.eps)
@@ -59,7 +60,7 @@ def torchattacks(
     make = {
         "apgd-ce": partial(ta.APGD, steps=s.steps),
         "apgd-t": partial(ta.APGDT, steps=s.steps, n_classes=10),
-        "fab-t": partial(ta.FAB, steps=s.steps, multi_targeted=True, n_classes=10),
+        "fab-t": partial(ta.FAB, steps=s.fab_steps, multi_targeted=True, n_classes=10),
         "square": partial(ta.Square, n_queries=s.queries),
     }[name]
     return lambda seed: make(model, norm="Linf", eps=s.eps, n_restarts=1, seed=seed)(x, y)
@@ -76,6 +77,7 @@ def pyautoattack(
         whole.verbose = False
         for part in (whole.apgd, whole.apgd_targeted, whole.fab):
             part.n_restarts, part.n_iter = 1, s.steps
+        whole.fab.n_iter = s.fab_steps
         whole.fab.n_target_classes = whole.apgd_targeted.n_target_classes = 9
         whole.square.n_queries = s.queries
         return whole.run_standard_evaluation(x, y, batch_size=100)[0]

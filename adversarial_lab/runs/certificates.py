@@ -101,12 +101,12 @@ def _prover(
         attack = partial(attack_model, steps=config.steps, restarts=config.restarts, rng=rng)
         return lambda eps: ~attack(model, x, y, ThreatModel(norm=norm, eps=eps)).fooled
     if method == SMOOTHING:
-        settings = {"sigma": config.sigma, "n": config.draws, "alpha": config.alpha}
+        vote = partial(smoothing.certify, sigma=config.sigma, n=config.draws, alpha=config.alpha)
         smoothed = None
 
         def beyond(eps: float) -> Tensor:
             nonlocal smoothed  # one sampling serves every radius, and is paid for at the first
-            smoothed = smoothed or smoothing.certify(model, x, rng=rng, **settings)
+            smoothed = smoothed or vote(model, x, rng=rng)
             return (smoothed.label == y) & (smoothed.radius > eps)
 
         return beyond

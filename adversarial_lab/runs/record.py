@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -67,7 +68,7 @@ class Job:
         model.load_state_dict({k: v.to(model.state_dict()[k].dtype) for k, v in half.items()})
         return model
 
-    def save(self, metrics: dict[str, Metric], history: list[dict], data: dict) -> dict:
+    def save(self, metrics: Mapping[str, Metric | float], history: list[dict], data: dict) -> dict:
         """Write the record and the per-epoch table, each whole or not at all; return the record."""
         record = {
             "run_id": self.run_id,

@@ -11,6 +11,7 @@ the whole packing problem to HiGHS.
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import combinations
 from statistics import median
 
 import numpy as np
@@ -66,14 +67,19 @@ def groups(found: Conflicts, eps: float) -> Iterator[tuple[int, ...]]:
 
 
 def share_a_point(group: tuple[int, ...], distance: dict, eps: float) -> bool:
-    """Whether the balls of a clique meet; two always do."""
+    """Whether the balls of a clique meet; two always do, and three have a closed form."""
+    squares = [distance[pair] ** 2 for pair in combinations(group, 2)]
+    limit = (eps * (1 + 1e-12)) ** 2
     if len(group) == 2:
         return True
+    if len(group) == 3:
+        a, b, c = sorted(squares)
+        if a + b <= c:  # the longest side is a diameter
+            return c / 4 <= limit
+        return a * b * c <= limit * (2 * (a * b + b * c + a * c) - a * a - b * b - c * c)
     table = np.zeros((len(group), len(group)))
-    for a, i in enumerate(group):
-        for b, j in enumerate(group[a + 1 :], a + 1):
-            table[a, b] = table[b, a] = distance[i, j]
-    return radius(table, "l2") <= eps * (1 + 1e-12)
+    table[np.triu_indices(len(group), 1)] = np.sqrt(squares)
+    return radius(table + table.T, "l2") ** 2 <= limit
 
 
 def published(found: Conflicts, eps: float, seed: int) -> torch.Tensor:

@@ -18,6 +18,7 @@ from adversarial_lab.exercises.__main__ import main
 from adversarial_lab.exercises.classroom import grade_class
 from adversarial_lab.exercises.conversation import Box, Limits, NotIsolated, descendants
 from adversarial_lab.exercises.grading import Outcome, _judge, _rows
+from adversarial_lab.exercises.inside.cells import new_namespace, run_cells
 from adversarial_lab.exercises.reference import answer_here, from_json, prepare, to_json
 from adversarial_lab.exercises.sets import load_all
 from exercises import hostile
@@ -114,7 +115,7 @@ def test_nothing_secret_comes_out(hostile_class):
             assert canary not in text, path
 
 
-def test_reports_are_harmless(hostile_class):
+def test_statesare_harmless(hostile_class):
     home = hostile_class[0]
     pages = list((home / "out").rglob("*.html"))
     assert len({path.name for path in pages}) == len(hostile_class[1]) + 1
@@ -176,6 +177,7 @@ def test_an_interrupted_run_goes_on(sandboxed, tmp_path, monkeypatch):
     monkeypatch.setattr(Box, "start", lambda self: pytest.fail("nothing is left to grade"))
     graded(tmp_path / "class", tmp_path / "out")
     assert stored[0].read_bytes() == kept
+    assert (tmp_path / "out" / "grades.csv").read_bytes() == whole
 
 
 def test_a_sandbox_that_breaks_is_our_fault(sandboxed, tmp_path, monkeypatch):
@@ -193,6 +195,21 @@ def test_a_sandbox_that_breaks_is_our_fault(sandboxed, tmp_path, monkeypatch):
         ("", "not graded")
     }
     assert not list((tmp_path / "out" / "results").iterdir())  # so that it is tried again
+
+
+def test_after_an_error_a_cell_only_defines():
+    namespace = new_namespace()
+    cells = [
+        "a = 1\nopen('nowhere')\nb = print('after')\ndef f(): pass\nimport os\neps = 0.1",
+        "c = 1",
+        "%pip install x\n!ls\nprint?\nd = 1",
+        "%%bash\nrm -rf /",
+        "%%time\ne = 1",
+    ]
+    states = run_cells(cells, namespace, 5.0)
+    assert [r["state"] for r in states] == ["error", "ok", "ok", "ok", "ok"]
+    assert states[0]["line"] == 2 and "FileNotFoundError" in states[0]["error"]
+    assert {"a", "f", "os", "eps", "c", "d", "e"} <= set(namespace) and "b" not in namespace
 
 
 def test_a_check_that_fails_is_our_fault():

@@ -50,6 +50,15 @@ for descriptor in range(64):
         pass"""
 FORGED = b'{"state": "ok", "out": {"v": {"dtype": "<f8", "shape": [], "data": "AAAAAAAAAAA="}}}\n'
 FORGED_CELLS = b'{"state": "ok", "cells": [], "printed": ""}\n'
+ONCE = """
+import stat
+for descriptor in range(64):
+    try:
+        if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+            os.write(descriptor, {line!r})
+            os._exit(0)
+    except OSError:
+        pass"""
 SEARCH = """
 found = []
 for folder, _, names in os.walk("/"):
@@ -184,6 +193,7 @@ def attacks(canary: Path, port: int) -> list[Attack]:
         beside("garbage", FLOOD.format(line=b"\xff\x00garbage\n"), 0, most=0, states=("tampered",)),
         beside("forged", FLOOD.format(line=FORGED), 0, most=0, states=("tampered",)),
         beside("forged_cells", FLOOD.format(line=FORGED_CELLS), 0, most=0, states=("tampered",)),
+        beside("forged_once", ONCE.format(line=FORGED_CELLS), 0, most=0, states=("tampered",)),
         beside("nested_answer", FLOOD.format(line=b"[" * 100_000 + b"\n"), 0, most=0,
                states=("tampered",)),
         beside("xss", "print('<script>a()</script>')\nraise ValueError('<img src=x onerror=a>')"),

@@ -38,7 +38,7 @@ def seeded(seed: int) -> Iterator[None]:
     random.seed(seed)
     legacy.seed(seed)
     if torch:
-        torch.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)  # torch.manual_seed also asks every accelerator
     try:
         yield
     finally:

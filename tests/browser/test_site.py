@@ -52,7 +52,7 @@ def ranges(figure):
 def bring_up(browser, figure):
     """Scroll to a figure and wait until it has unpacked its frames."""
     browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
-    WebDriverWait(browser, 20).until(lambda _: all(r.is_enabled() for r in ranges(figure)))
+    WebDriverWait(browser, 60).until(lambda _: all(r.is_enabled() for r in ranges(figure)))
 
 
 def state(browser, figure, slider):

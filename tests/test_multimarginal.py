@@ -481,6 +481,12 @@ def test_without_its_factor_the_attack_moves_another_mass():
     assert moved.sum() == pytest.approx(0.5)
 
 
+def test_what_a_point_is_worth_by_hand():
+    # sums over the marginals: points 0.8 and -0.3, ghost -0.1
+    phi = np.array([[0.5, 0.0, -0.1], [0.3, -0.3, 0.0]])
+    assert mot.worth(phi) == pytest.approx([0.7, 0.0])
+
+
 def test_the_induced_cost_by_hand():
     # two points that meet and one far away, K = 3: one third each
     cost = np.array([[0, np.inf, np.inf, 0], [np.inf, 0, np.inf, 0], [np.inf, np.inf, 0, np.inf]])

@@ -62,12 +62,17 @@ def _decided(graph: csr_array, implies: csr_array) -> Float[np.ndarray, " r"]:
     count, label = connected_components(implies, directed=True, connection="strong")
     members = np.split(np.argsort(label, kind="stable"), np.cumsum(np.bincount(label))[:-1])
     taken = np.zeros(count, bool)
+    begin, near = graph.indptr, graph.indices
     for component in _sinks_first(implies, label, taken):
         points = members[component]
-        around = graph[points].indices
-        if (q[points] == 0).any() or (q[around] == 1).any() or np.isin(points, around).any():
+        if (q[points] == 0).any():
             continue
-        q[points], q[around], taken[component] = 1, 0, True
+        q[points] = 1
+        around = np.concatenate([near[begin[i] : begin[i + 1]] for i in points])
+        if (q[around] == 1).any():  # one of the points themselves, or of those taken before
+            q[points] = 0.5
+            continue
+        q[around], taken[component] = 0, True
     return q
 
 

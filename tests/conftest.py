@@ -8,6 +8,12 @@ settings.register_profile("same examples every time", derandomize=True)
 settings.load_profile("same examples every time")
 
 
+@pytest.fixture(autouse=True)
+def same_weights_in_any_order():
+    """A network made in a test does not depend on which tests ran before it."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture
 def rng():
     return torch.Generator().manual_seed(0)

@@ -19,6 +19,7 @@ from adversarial_lab.certified.spectral import (
 from adversarial_lab.pgd import attack_model
 from adversarial_lab.threat import ThreatModel
 
+torch.manual_seed(0)
 CONVOLUTIONS = {
     "plain": (nn.Conv2d(2, 3, 3), (2, 7, 7)),
     "padded": (nn.Conv2d(2, 3, 3, padding=1), (2, 6, 5)),

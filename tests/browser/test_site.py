@@ -50,9 +50,16 @@ def ranges(figure):
 
 
 def bring_up(browser, figure):
-    """Scroll to a figure and wait until it has unpacked its frames."""
-    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
-    WebDriverWait(browser, 60).until(lambda _: all(r.is_enabled() for r in ranges(figure)))
+    """Scroll to a figure and wait until it has unpacked its frames.
+
+    Formulas that are typeset meanwhile can push it out of sight, so it is scrolled to again.
+    """
+
+    def unpacked(_):
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
+        return all(r.is_enabled() for r in ranges(figure))
+
+    WebDriverWait(browser, 60).until(unpacked)
 
 
 def state(browser, figure, slider):
@@ -108,7 +115,9 @@ def test_play_steps_through_its_slider(browser, page):
                 lambda _, slider=slider, start=start: slider.get_attribute("value") != start
             )
             button.send_keys(Keys.ENTER)
-            assert button.text.startswith("Play")
+            WebDriverWait(browser, 5).until(
+                lambda _, button=button: button.text.startswith("Play")
+            )
 
 
 @pytest.mark.parametrize("page", PAGES)

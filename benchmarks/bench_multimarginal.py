@@ -1,9 +1,10 @@
 """The exact bound for many classes: `bound` and the published way, every group written out.
 
-Same conflicts (found once, and not timed: both need them), same groups, same value to 1e-7. The
-published way, re-expressed here from its description, enumerates the groups of every size by
-extending each one by the common neighbours of its points, tests each for a common point, and gives
-the whole packing problem to HiGHS.
+Same images, same groups, same value to 1e-7. The published way, re-expressed here from its
+description, computes all distances, enumerates the groups of every size by extending each one by
+the common neighbours of its points, tests each for a common point, and gives the whole packing
+problem to HiGHS. The promise is end to end, from images to bound; what either takes once the
+distances are known is shown beside it.
 
     python -m benchmarks.bench_multimarginal
 """
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
+from scipy.spatial.distance import cdist
 
 from adversarial_lab import data
 from adversarial_lab.multimarginal import bound, radius
@@ -26,7 +28,8 @@ from adversarial_lab.threat import ThreatModel
 from adversarial_lab.transport import Conflicts, conflicts
 from benchmarks import harness
 
-PUBLISHED, OURS = "every group written out", "bound"
+PUBLISHED, OURS = "every group written out", "conflicts and bound"
+LATER_PUBLISHED, LATER_OURS = "  distances known", "  distances known, bound"
 AGREE = 1e-7
 
 
@@ -82,6 +85,13 @@ def share_a_point(group: tuple[int, ...], distance: dict, eps: float) -> bool:
     return radius(table + table.T, "l2") ** 2 <= limit
 
 
+def all_distances(x: torch.Tensor, labels: torch.Tensor, eps: float) -> Conflicts:
+    """The conflicts from the full matrix of distances."""
+    distance = cdist(*[x.flatten(1).double().numpy()] * 2)
+    i, j = np.nonzero(np.triu((distance <= 2 * eps) & (labels[:, None] != labels).numpy()))
+    return Conflicts(i, j, distance[i, j], len(x), 2 * eps)
+
+
 def published(found: Conflicts, eps: float, seed: int) -> torch.Tensor:
     """One minus the packing LP over all groups."""
     rows = list(groups(found, eps))
@@ -90,11 +100,11 @@ def published(found: Conflicts, eps: float, seed: int) -> torch.Tensor:
     matrix = csr_array((np.ones(len(members)), members, ends), shape=(len(rows), found.n))
     weights = np.full(found.n, 1 / found.n)
     lp = linprog(-weights, A_ub=matrix, b_ub=np.ones(len(rows)), bounds=(0, 1), method="highs")
-    return torch.tensor(1 + lp.fun)
+    return torch.tensor(1 + lp.fun, dtype=torch.float64)
 
 
 def ours(found: Conflicts, labels: torch.Tensor, seed: int) -> torch.Tensor:
-    return torch.tensor(bound(found, labels, "l2").risk)
+    return torch.tensor(bound(found, labels, "l2").risk, dtype=torch.float64)
 
 
 def measure(s: Setting) -> list[harness.Row]:
@@ -103,15 +113,18 @@ def measure(s: Setting) -> list[harness.Row]:
     config = Config(dataset=s.dataset, classes=s.classes, per_class=s.per_class, eps=s.eps)
     rows = chosen_rows(images.y, config)
     x, labels = images.x[rows], images.y[rows]
-    found = conflicts(x, labels, ThreatModel(norm="l2", eps=s.eps))
+    threat = ThreatModel(norm="l2", eps=s.eps)
+    found = conflicts(x, labels, threat)
     makers = {
-        PUBLISHED: lambda: partial(published, found, s.eps),
-        OURS: lambda: partial(ours, found, labels),
+        PUBLISHED: lambda: lambda seed: published(all_distances(x, labels, s.eps), s.eps, seed),
+        OURS: lambda: lambda seed: ours(conflicts(x, labels, threat), labels, seed),
+        LATER_PUBLISHED: lambda: partial(published, found, s.eps),
+        LATER_OURS: lambda: partial(ours, found, labels),
     }
-    result = harness.race(makers, lambda risk: risk.item(), s.rounds, (PUBLISHED,))
-    for theirs, mine in zip(result[0].accuracy, result[1].accuracy, strict=True):
-        if abs(theirs - mine) > AGREE:
-            raise AssertionError(f"the bounds differ: {theirs} and {mine}")
+    result = harness.race(makers, lambda risk: risk.item(), s.rounds, (PUBLISHED, LATER_PUBLISHED))
+    values = [value for row in result for value in row.accuracy]
+    if max(values) - min(values) > AGREE:
+        raise AssertionError(f"the bounds differ: {values}")
     return result
 
 
@@ -124,9 +137,12 @@ def report(name: str, rows: list[harness.Row], s: Setting) -> str:
     for row in rows:
         seconds = median(row.seconds)
         lines.append(f"{row.name:26} {seconds:9.3f} s, lowest risk {row.accuracy[-1]:.9f}")
-    faster = 1 / rows[1].ratios[PUBLISHED]
+    faster, later = 1 / rows[1].ratios[PUBLISHED], 1 / rows[3].ratios[LATER_PUBLISHED]
     kept = "kept" if faster >= s.promised else "MISSED"
-    lines.append(f"{faster:.1f} times faster; promised >= {s.promised:g}: {kept}")
+    lines.append(
+        f"{faster:.1f} times faster, {later:.1f} times once distances are known;"
+        f" promised >= {s.promised:g}: {kept}"
+    )
     return "\n".join(lines)
 
 

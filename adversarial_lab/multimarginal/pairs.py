@@ -33,8 +33,8 @@ def pairs(conflicts: Conflicts, weights: Weights) -> Packing:
     q = 1 - plan.given_up.reshape(2, n).sum(0) / 2
     half = np.flatnonzero(q == 0.5)
     begin, end = plan.i.astype(np.int64), plan.j.astype(np.int64) - n
-    graph, carrying = (m[half][:, half] for m in (_matrix(i, j, n), _matrix(begin, end, n)))
-    q[half] = _decided(graph.tocsr(), (graph @ carrying.T).tocsr())
+    graph = _among(half, i, j, n)
+    q[half] = _decided(graph, graph @ _among(half, end, begin, n))
     members = np.sort(np.stack([begin, end], 1), 1)
     return completed(q, [members], [plan.mass], weights)
 
@@ -43,6 +43,17 @@ def adjacency(conflicts: Conflicts) -> csr_array:
     """The conflict graph, both directions."""
     i, j = np.r_[conflicts.i, conflicts.j], np.r_[conflicts.j, conflicts.i]
     return _matrix(i, j, conflicts.n)
+
+
+def _among(
+    points: Int[np.ndarray, " r"], i: Int[np.ndarray, " m"], j: Int[np.ndarray, " m"], n: int
+) -> csr_array:
+    """The arcs i -> j between some of n points, numbered as they come."""
+    number = np.full(n, -1)
+    number[points] = np.arange(len(points))
+    i, j = number[i], number[j]
+    inside = (i >= 0) & (j >= 0)
+    return _matrix(i[inside], j[inside], len(points))
 
 
 def _matrix(i: Int[np.ndarray, " m"], j: Int[np.ndarray, " m"], n: int) -> csr_array:

@@ -1,5 +1,6 @@
 """Robust objectives: three formulations, the ladder, WRM, and what an adversary regularises."""
 
+import json
 from functools import partial
 from itertools import product
 
@@ -10,7 +11,7 @@ import torch.nn.functional as F
 from scipy.optimize import brentq, linprog
 from torch import nn
 
-from adversarial_lab import nets
+from adversarial_lab import nets, runs
 from adversarial_lab.gaussian_risk import univariate
 from adversarial_lab.masking.curvature import gradient
 from adversarial_lab.multimarginal import agnostic, meeting_places, optimal_risk, play
@@ -39,6 +40,7 @@ from adversarial_lab.robust_objectives import (
 )
 from adversarial_lab.robust_objectives.perimeter import UNITS
 from adversarial_lab.robust_objectives.wrm import slack
+from adversarial_lab.runs.__main__ import main
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import adversarial, fit
 from adversarial_lab.transport import risk_on_the_line
@@ -761,3 +763,25 @@ def test_bad_masses_are_refused(unchecked, change, message):
         optimal_sets(**{**good, **change})
     with pytest.raises(ValueError, match="eps must be > 0"):
         perimeter(np.ones((2, 2), bool), np.ones((2, 2)), np.ones((2, 2)), 0.0, 1.0)
+
+
+# -- the run -------------------------------------------------------------------------------------
+
+TINY = "dataset=mnist-mini train_images=128 test_images=40 attacked_images=8 epochs=1 steps=2"
+
+
+@pytest.mark.parametrize("training", ["wrm", "pgd"])
+def test_the_run_measures_every_training_alike(tmp_path, capsys, training):
+    settings = [*TINY.split(), "bent_images=1", "radii=1,2", "prices=2,8", f"training={training}"]
+    assert main(["wrm", *settings, "--out", str(tmp_path), "--quiet"]) == 0
+    metrics = json.loads(capsys.readouterr().out.strip().splitlines()[-1])["metrics"]
+    assert metrics["clean"]["n"] == 40 and metrics["pgd-40 at 1"]["n"] == 8
+    assert metrics["pgd-40 at 2"]["value"] <= metrics["pgd-40 at 1"]["value"]
+    assert metrics["spent at price 8"] < metrics["spent at price 2"]
+    assert metrics["loss at price 8"] < metrics["loss at price 2"]
+    assert metrics["curvature, median"] <= metrics["curvature, largest"]
+
+
+def test_the_run_refuses_an_unknown_training():
+    with pytest.raises(ValueError, match=r"training must be one of \['pgd'.*got 'dro'"):
+        runs.wrm.Config(training="dro")

@@ -49,4 +49,4 @@ def _gain(x: Values, w: Values, eps: float) -> Gain:
     table = np.zeros((len(ends) + 1, len(ends) + 1))
     np.add.at(table, (first, last + 1), w)
     inside = table[::-1].cumsum(0)[::-1].cumsum(1)
-    return np.where(np.tri(*inside.shape, -1, bool), -np.inf, inside)
+    return np.where(np.tri(len(inside), k=-1, dtype=bool), -np.inf, inside)

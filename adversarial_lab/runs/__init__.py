@@ -13,6 +13,7 @@ from adversarial_lab.runs import (
     overlap,
     pgd,
     trades,
+    wrm,
 )
 
 RUNS = {
@@ -24,4 +25,5 @@ RUNS = {
     "overlap": overlap,
     "pgd": pgd,
     "trades": trades,
+    "wrm": wrm,
 }

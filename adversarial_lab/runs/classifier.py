@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from adversarial_lab import data, nets
+from adversarial_lab.robust_objectives.wrm import smooth
 from adversarial_lab.runs.record import Job, Metric, accuracy
 from adversarial_lab.training import Objective, fit, one_cycle, piecewise, weight_average
 
@@ -59,6 +60,7 @@ def adam_drops(model: nn.Module, config: Training, per_epoch: int):
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist-cnn": nets.mnist_cnn,
+    "mnist-cnn-elu": lambda: smooth(nets.mnist_cnn()),
     "dm-large": nets.dm_large,
     "preact-resnet18": nets.preact_resnet18,
     "wrn-34-10": nets.wide_resnet,

@@ -4,7 +4,7 @@ r"""Lecture, multimarginal transport: what no classifier of K classes can do, an
 problem with every group written out, `exact` solves it at full scale, `saddle` builds the
 classifier and the attack that attain the bound. For a few points and any cost, `agnostic` plays
 the game itself and `mot` is the theorem's transport problem; `toy` has the closed forms for three
-points, and `sinkhorn` is the entropic solver, for comparison.
+points. `coupling` and `sinkhorn` are the exact and the entropic solver for any cost and marginals.
 """
 
 from adversarial_lab.multimarginal.agnostic import Game, meeting_places, play

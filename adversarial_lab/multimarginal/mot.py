@@ -14,8 +14,6 @@ from itertools import combinations_with_replacement, permutations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linprog
-from scipy.sparse import csr_array
 
 from adversarial_lab.multimarginal.agnostic import (
     Classes,
@@ -25,9 +23,9 @@ from adversarial_lab.multimarginal.agnostic import (
     play,
     with_the_slack,
 )
+from adversarial_lab.multimarginal.coupling import Table, couple
 
 TUPLES = 20_000  # more are refused
-Table = Float[np.ndarray, "..."]  # K axes of n + 1 entries, the ghost last
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,17 +76,8 @@ def marginal(weights: Weights) -> Float[np.ndarray, " m"]:
 
 def transport(table: Table, weights: Weights) -> Transport:
     r"""$\inf_\pi\int\mathbf c\,d\pi$ over couplings of K equal marginals, as a linear program."""
-    m, classes = table.shape[0], table.ndim
-    index = np.stack(np.unravel_index(np.arange(table.size), table.shape))
-    rows = (index + m * np.arange(classes)[:, None]).ravel()
-    columns = np.tile(np.arange(table.size), classes)
-    sums = csr_array((np.ones(len(rows)), (rows, columns)), shape=(m * classes, table.size))
-    sides = np.tile(marginal(weights), classes)
-    result = linprog(table.ravel(), A_eq=sums, b_eq=sides, bounds=(0, None), method="highs")
-    if not result.success:
-        raise RuntimeError(f"HiGHS did not solve the transport problem: {result.message}")
-    phi = result.eqlin.marginals.reshape(classes, m)
-    return Transport(result.fun, result.x.reshape(table.shape), phi)
+    solution = couple(table, [marginal(weights)] * table.ndim)
+    return Transport(solution.value, solution.pi, np.stack(solution.phi))
 
 
 def worth(phi: Float[np.ndarray, "K m"]) -> Weights:

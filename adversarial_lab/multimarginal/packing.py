@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
+from adversarial_lab.multimarginal.coupling import TIGHT
 from adversarial_lab.multimarginal.groups import Members, common_point, levels
 from adversarial_lab.transport.neighbours import Conflicts
 from adversarial_lab.transport.overlap import Weights, check_weights
@@ -71,7 +72,7 @@ def solve(
         b_ub=np.ones(rows.shape[0]),
         bounds=(0, 1),
         method=method,
-        options={"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10},
+        options=TIGHT,
     )
     if not result.success:
         raise RuntimeError(f"HiGHS did not solve the packing problem: {result.message}")

@@ -1,34 +1,53 @@
 r"""Lecture, multimarginal transport by entropic regularisation: what off-the-shelf solvers do.
 
-$\min_\pi\int\mathbf c\,d\pi+\eta\,\mathrm{KL}(\pi\,\|\,m\otimes\dots\otimes m)$, solved by scaling
-one marginal after the other (Sinkhorn; Benamou et al. 2015 for several marginals). The coupling is
-blurred: its cost is too high, by about eta times a constant, so the risk it reports is too low.
+$\min_\pi\int c\,d\pi+\eta\,\mathrm{KL}(\pi\,\|\,\rho_1\otimes\dots\otimes\rho_K)$, solved by
+scaling one marginal after the other (Sinkhorn; Benamou et al. 2015 for several marginals). The
+coupling is blurred: its cost is too high, by about eta times a constant, so the risk that
+`sinkhorn` reports for the lecture's theorem is too low.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
+from adversarial_lab.multimarginal.coupling import Masses, Table, check_marginals
 from adversarial_lab.multimarginal.mot import marginal
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Step:
-    """After one round over all marginals: the cost of the coupling, and how far it is from one.
+    """After one round over all marginals: the coupling, its cost, and how far it is from one.
 
     error: the largest total variation between its marginals and the given ones.
     """
 
     value: float
     error: float
+    pi: Table
 
 
 def sinkhorn(
-    table: Float[np.ndarray, "..."],
+    table: Table,
     weights: Float[np.ndarray, " n"],
+    *,
+    eta: float,
+    steps: int = 1000,
+    tolerance: float = 1e-9,
+) -> Iterator[Step]:
+    """`scaling` for the theorem's problem: every marginal half the weights, half the ghost.
+
+    table: the cost of every tuple, K axes of n + 1 entries.
+    """
+    sides = [marginal(weights)] * table.ndim
+    yield from scaling(table, sides, eta=eta, steps=steps, tolerance=tolerance)
+
+
+def scaling(
+    table: Table,
+    marginals: Sequence[Masses],
     *,
     eta: float,
     steps: int = 1000,
@@ -36,23 +55,25 @@ def sinkhorn(
 ) -> Iterator[Step]:
     """Yields a `Step` a round until the marginals are right to `tolerance`, or `steps` are done.
 
-    table: the cost of every tuple, K axes of n + 1 entries. eta > 0: in units of the cost.
+    table: the cost of every tuple, inf for a forbidden one. eta > 0: in units of the cost.
     Works on logarithms, so a small eta is slow but does not overflow.
     """
     if not (eta > 0 and np.isfinite(eta)):
-        raise ValueError(f"eta must be finite and > 0, got {eta}: without entropy use `transport`")
-    side = marginal(weights)
-    with np.errstate(divide="ignore"):
-        log_side = np.log(side)
-    log_pi = -table / eta
-    for axis in range(table.ndim):
-        log_pi = log_pi + _along(log_side, axis, table.ndim)
+        raise ValueError(f"eta must be finite and > 0, got {eta}: without entropy use `couple`")
+    check_marginals(table, marginals)
+    some = [np.flatnonzero(side) for side in marginals]  # a point without mass takes no part
+    inner = table[np.ix_(*some)]
+    sides = [side[i] for side, i in zip(marginals, some, strict=True)]
+    log_sides = [_along(np.log(side), axis, table.ndim) for axis, side in enumerate(sides)]
+    log_pi = -inner / eta + sum(log_sides)
     for _ in range(steps):
-        for axis in range(table.ndim):
-            log_pi = log_pi + _along(log_side - _log_marginal(log_pi, axis), axis, table.ndim)
-        sides = [np.exp(_log_marginal(log_pi, axis)) for axis in range(table.ndim)]
-        error = max(float(np.abs(found - side).sum()) / 2 for found in sides)
-        yield Step(float((np.exp(log_pi) * table).sum()), error)
+        for axis, log_side in enumerate(log_sides):
+            log_pi = log_pi + log_side - _along(_log_marginal(log_pi, axis), axis, table.ndim)
+        found = [np.exp(_log_marginal(log_pi, axis)) for axis in range(table.ndim)]
+        error = max(float(np.abs(f - s).sum()) / 2 for f, s in zip(found, sides, strict=True))
+        pi = np.zeros(table.shape)
+        pi[np.ix_(*some)] = np.exp(log_pi)
+        yield Step(float(pi[pi > 0] @ table[pi > 0]), error, pi)
         if error <= tolerance:
             return
 

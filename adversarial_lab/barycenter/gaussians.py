@@ -1,0 +1,73 @@
+r"""Lecture, Gaussian barycenters: $S=\sum_k\lambda_k(S^{1/2}\Sigma_kS^{1/2})^{1/2}$.
+
+The barycenter of Gaussians is Gaussian, with the mean of the means (Agueh and Carlier 2011). Its
+covariance is found by the fixed-point iteration of Alvarez-Esteban et al. (2016). Where
+covariances commute, as on the line, their roots are averaged:
+$S^{1/2}=\sum_k\lambda_k\Sigma_k^{1/2}$.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+
+from adversarial_lab.transport.overlap import check_weights
+
+Matrix = Float[np.ndarray, "d d"]
+Matrices = Float[np.ndarray, "K d d"]
+Weights = Float[np.ndarray, " K"]
+
+
+@dataclass(frozen=True)
+class Step:
+    r"""A covariance, and $\|I-\sum_k\lambda_kT_k\|_F$, zero at the barycenter.
+
+    T_k is the linear map that transports it to the k-th Gaussian.
+    """
+
+    cov: Matrix
+    residual: float
+
+
+def root(cov: Float[np.ndarray, "*K d d"]) -> Float[np.ndarray, "*K d d"]:
+    """The symmetric square root of covariances; rounding below zero counts as zero."""
+    values, vectors = np.linalg.eigh(cov)
+    return (vectors * np.sqrt(values.clip(0))[..., None, :]) @ vectors.swapaxes(-1, -2)
+
+
+def squared_distance(a: Matrix, b: Matrix) -> float:
+    r"""$W_2^2$ of centred Gaussians: $\mathrm{tr}(A+B-2(A^{1/2}BA^{1/2})^{1/2})$."""
+    half = root(a)
+    return float(np.trace(a + b - 2 * root(half @ b @ half)))
+
+
+def fixed_point(
+    covs: Matrices, weights: Weights, *, steps: int = 200, tolerance: float = 1e-12
+) -> Iterator[Step]:
+    r"""$S\leftarrow S^{-1/2}\big(\sum_k\lambda_k(S^{1/2}\Sigma_kS^{1/2})^{1/2}\big)^2S^{-1/2}$.
+
+    covs: positive definite. Yields a `Step` an iteration, the start included, until the residual
+    is at most `tolerance`.
+    """
+    check_weights(weights, len(covs))
+    if np.linalg.eigvalsh(covs).min() <= 0:
+        raise ValueError("covs must be positive definite")
+    cov = np.einsum("k,kij->ij", weights, covs)
+    for _ in range(steps):
+        half = root(cov)
+        inverse = np.linalg.inv(half)
+        mean = np.einsum("k,kij->ij", weights, root(half @ covs @ half))
+        maps = inverse @ mean @ inverse
+        yield Step(cov, float(np.linalg.norm(np.eye(len(cov)) - maps)))
+        if np.linalg.norm(np.eye(len(cov)) - maps) <= tolerance:
+            return
+        cov = maps @ cov @ maps
+
+
+def gaussian_barycenter(
+    means: Float[np.ndarray, "K d"], covs: Matrices, weights: Weights
+) -> tuple[Float[np.ndarray, " d"], Matrix]:
+    """The mean and the covariance of the barycenter."""
+    *_, last = fixed_point(covs, weights)
+    return weights @ means, last.cov

@@ -1,0 +1,104 @@
+r"""Lecture, (generalized) barycenters among given places: linear programs with one flow a measure.
+
+$\inf_\rho\sum_k\lambda_kC(\rho_k,\rho)$, and with free mass
+$\inf\{\rho(X)+\sum_kC(\mu_k,\tilde\mu_k):\ \tilde\mu_k\le\rho\}$. In the second the measures may
+differ in mass and need not all come along: where several arrive, one unit of rho serves them all.
+The measures are the classes, $\tilde\mu_k$ their attacked points, and
+$(AT)(\mu)=\mu(Z)-$ the second: a classifier can be right on rho of the mass and no more.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from scipy.optimize import linprog
+from scipy.sparse import csr_array, hstack, vstack
+
+from adversarial_lab.barycenter.costs import Cost, Weights
+from adversarial_lab.multimarginal.coupling import SAME, TIGHT, Masses
+from adversarial_lab.transport.overlap import check_weights
+
+
+@dataclass(frozen=True, eq=False)
+class Meeting:
+    """A solved problem: its value, rho at the places, and who goes there.
+
+    flows[k]: (n_k, places), the mass that each point of measure k sends.
+    """
+
+    value: float
+    rho: Float[np.ndarray, " places"]
+    flows: list[Cost]
+
+
+def fixed_support(
+    costs: Sequence[Cost], measures: Sequence[Masses], weights: Weights | None = None
+) -> Meeting:
+    r"""$\inf_\rho\sum_k\lambda_kC(\rho_k,\rho)$, rho on the places; weights 1 if None.
+
+    costs[k]: (n_k, places), inf where there is no way. Measures of one total mass.
+    """
+    lam = np.ones(len(costs)) if weights is None else check_weights(weights, len(costs))
+    totals = [float(m.sum()) for m in measures]
+    if max(totals) - min(totals) > SAME * max(totals):
+        raise ValueError(
+            f"measures must have one total mass, got {totals}: `free_mass` is for different ones"
+        )
+    return _solve([w * c for w, c in zip(lam, costs, strict=True)], measures, 0.0)
+
+
+def free_mass(costs: Sequence[Cost], measures: Sequence[Masses]) -> Meeting:
+    r"""$\inf\{\rho(X)+\sum_kC(\mu_k,\tilde\mu_k):\tilde\mu_k\le\rho\}$, rho on the places.
+
+    costs[k]: (n_k, places), inf where there is no way. Measures of any masses.
+    """
+    return _solve(costs, measures, 1.0)
+
+
+def _solve(costs: Sequence[Cost], measures: Sequence[Masses], price: float) -> Meeting:
+    """A unit of rho costs `price`; at price 0, rho must be what every measure sends."""
+    places = costs[0].shape[1]
+    _check_ways(costs, measures, places)
+    ways = [np.nonzero(np.isfinite(c)) for c in costs]
+    leave, arrive = _sums(ways, [len(m) for m in measures], places)
+    rho = np.tile(np.eye(places), (len(costs), 1))
+    sent = hstack([csr_array((leave.shape[0], places)), leave])
+    met = hstack([-csr_array(rho), arrive])
+    sides, nothing = np.concatenate(measures), np.zeros(met.shape[0])
+    scale = sides.max()  # else HiGHS would compare masses of 1e-5 with its tolerances
+    rows = (
+        {"A_eq": sent, "b_eq": sides / scale, "A_ub": met, "b_ub": nothing}
+        if price
+        else {"A_eq": vstack([sent, met]), "b_eq": np.append(sides / scale, nothing)}
+    )
+    paid = [c[way] for c, way in zip(costs, ways, strict=True)]
+    objective = np.concatenate([np.full(places, price), *paid])
+    result = linprog(objective, **rows, bounds=(0, None), method="highs", options=TIGHT)
+    if not result.success:
+        raise RuntimeError(f"HiGHS did not solve the barycenter problem: {result.message}")
+    flows = [np.zeros(c.shape) for c in costs]
+    sizes = np.cumsum([places, *(len(p) for p in paid)])
+    for flow, way, mass in zip(flows, ways, np.split(result.x, sizes[:-1])[1:], strict=True):
+        flow[way] = mass * scale
+    return Meeting(result.fun * scale, result.x[:places] * scale, flows)
+
+
+def _check_ways(costs: Sequence[Cost], measures: Sequence[Masses], places: int) -> None:
+    for k, (cost, masses) in enumerate(zip(costs, measures, strict=True)):
+        if cost.shape != (len(masses), places):
+            raise ValueError(f"costs[{k}] must have shape {len(masses), places}, got {cost.shape}")
+        if not np.isfinite(cost[masses > 0]).any(1).all():
+            raise ValueError(f"costs[{k}] has a row of inf only: that point can go nowhere")
+
+
+def _sums(
+    ways: Sequence[tuple[np.ndarray, ...]], sizes: Sequence[int], places: int
+) -> tuple[csr_array, csr_array]:
+    """What leaves each point, and what arrives from each measure at each place."""
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    start = np.concatenate([start + way[0] for start, way in zip(starts, ways, strict=False)])
+    end = np.concatenate([places * k + way[1] for k, way in enumerate(ways)])
+    flows, one = np.arange(len(start)), np.ones(len(start))
+    leave = csr_array((one, (start, flows)), shape=(starts[-1], len(start)))
+    return leave, csr_array((one, (end, flows)), shape=(places * len(ways), len(start)))

@@ -1,0 +1,94 @@
+r"""Lecture, generalized barycenters by who meets: $\min\sum_A\int(1+c_A)\,d\pi_A$, A the subsets.
+
+$\pi_A\ge0$ couples the measures in A, of any mass; each point's mass is in its couplings, all
+together. $c_A$ is the barycenter cost $\inf_{\xi'}\sum_{k\in A}c(\xi_k,\xi')$. For $c_\varepsilon$
+it is 0 or inf, and this is the cover by groups; its dual is the packing, with a price:
+$\max\sum_i\mu_iq_i$ s.t. $\sum_{k\in A}q(\xi_k)\le1+c_A(\xi)$.
+Source: Garcia Trillos, Jacobs and Kim 2023, who call it stratified.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.optimize import linprog
+from scipy.sparse import hstack
+
+from adversarial_lab.barycenter.costs import Points, pairwise_cost
+from adversarial_lab.multimarginal.coupling import TIGHT, TUPLES, Masses, Table, incidence
+
+Subset = tuple[int, ...]
+Tables = Callable[[Subset], Table]
+
+
+@dataclass(frozen=True, eq=False)
+class Plans:
+    """A solved problem: its value, for each subset its tuples and their mass, and q of the dual.
+
+    tuples[A]: (|A|, m), the point of each measure in A; masses[A]: (m,), > 0. q[k]: (n_k,).
+    """
+
+    value: float
+    tuples: dict[Subset, Int[np.ndarray, "k m"]]
+    masses: dict[Subset, Float[np.ndarray, " m"]]
+    q: list[Masses]
+
+
+def squared_price(points: Sequence[Points], price: float) -> Tables:
+    r"""$c_A=\tau\min_{\xi'}\sum_{k\in A}|\xi_k-\xi'|^2$, tau the price; met at the mean."""
+
+    def table(subset: Subset) -> Table:
+        some = [points[k] for k in subset]
+        return price / len(subset) * pairwise_cost(some, np.square)
+
+    return table
+
+
+def by_subsets(tables: Tables, measures: Sequence[Masses]) -> Plans:
+    """An optimal set of couplings. tables(A): c_A for all tuples, |A| axes; measures of any mass.
+
+    Tuples that cost no less than to leave everybody at home are left out.
+    """
+    tuples = {a: _worthwhile(tables(a), a) for a in _subsets(len(measures))}
+    sizes = [len(m) for m in measures]
+    offset = np.concatenate([[0], np.cumsum(sizes)])
+    prices = np.concatenate([price for _, price in tuples.values()])
+    if len(prices) > TUPLES:
+        raise ValueError(f"{len(prices)} tuples are worth while, more than {TUPLES}")
+    sums = hstack(
+        [incidence(t + offset[list(a)][:, None], int(offset[-1])) for a, (t, _) in tuples.items()]
+    )
+    sides = np.concatenate(measures)
+    scale = sides.max()  # else HiGHS would compare masses of 1e-5 with its tolerances
+    result = linprog(
+        prices,
+        A_eq=sums,
+        b_eq=sides / scale,
+        bounds=(0, None),
+        method="highs",
+        options=TIGHT,
+    )
+    if not result.success:
+        raise RuntimeError(f"HiGHS did not solve the generalized barycenter: {result.message}")
+    ends = np.cumsum([t.shape[1] for t, _ in tuples.values()])[:-1]
+    mass = dict(zip(tuples, np.split(result.x * scale, ends), strict=True))
+    return Plans(
+        result.fun * scale,
+        {a: t[:, mass[a] > 0] for a, (t, _) in tuples.items()},
+        {a: m[m > 0] for a, m in mass.items()},
+        np.split(result.eqlin.marginals, offset[1:-1]),
+    )
+
+
+def _subsets(k: int) -> list[Subset]:
+    return [a for size in range(1, k + 1) for a in combinations(range(k), size)]
+
+
+def _worthwhile(
+    table: Table, subset: Subset
+) -> tuple[Int[np.ndarray, "k m"], Float[np.ndarray, " m"]]:
+    """The tuples with 1 + c_A < |A|, the price of staying apart, and their prices."""
+    keep = 1 + table < len(subset) + (len(subset) == 1)
+    return np.stack(np.nonzero(keep)), 1 + table[keep]

@@ -2,12 +2,13 @@ r"""Section 17.1.1: the inner maximisation $\max_{x'\in N(x)} f(x')$ by projecte
 
 `pgd_path` yields every iterate, so a slider, a curve and an attack read the same loop. `pgd` keeps
 the last iterate (training), `strongest` the best per example over any iterates (evaluation),
-`fgsm` takes one step, and `attack_model` counts what is left standing, skipping what has fallen.
+`fgsm` and `noise_fgsm` take one step, and `attack_model` counts what is left standing, skipping
+what has fallen.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -118,6 +119,33 @@ def fgsm(
     step_size = threat.eps if step_size is None else step_size
     start = None if random_start else x
     return pgd(f, x, threat, steps=1, step_size=step_size, rng=rng, start=start)
+
+
+def noise_fgsm(
+    f: PerExample,
+    x: Points,
+    threat: ThreatModel,
+    *,
+    noise: float = 2.0,
+    step_size: float | None = None,
+    rng: Rng = None,
+) -> Points:
+    r"""N-FGSM: $x+\eta+\alpha\,v(\nabla f(x+\eta))$, eta uniform in a ball of `noise` times eps.
+
+    For training only: the point is moved into the box but not back into N(x), from which it is up
+    to (noise - 1) eps + alpha away. alpha = eps by default. Source: de Jorge et al. 2022, "Make
+    some noise: reliable and efficient single-step adversarial training". Raises ValueError on a
+    noise that is negative or not finite.
+    """
+    if not 0 <= noise < float("inf"):
+        raise ValueError(f"noise must be finite and >= 0, in units of eps, got {noise}")
+    threat.check(x)
+    step_size = _step_size(threat, 1, threat.eps if step_size is None else step_size)
+    low, high = threat.box or (-float("inf"), float("inf"))
+    reach = noise * threat.eps + step_size
+    wide = replace(threat, eps=noise * threat.eps, box=None)
+    start = wide.sample(x, rng).clamp(low, high)
+    return ascend(f, start, x, wide.with_eps(reach), step_size, rng).clamp(low, high)
 
 
 def strongest(f: PerExample, candidates: Iterable[Points]) -> Points:

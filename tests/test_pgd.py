@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch import nn
 
-from adversarial_lab.pgd import attack_model, cross_entropy, fgsm, pgd, pgd_path, strongest
+from adversarial_lab.pgd import (
+    attack_model,
+    cross_entropy,
+    fgsm,
+    noise_fgsm,
+    pgd,
+    pgd_path,
+    strongest,
+)
 from adversarial_lab.threat import GEOMETRIES, ThreatModel
 
 norms = pytest.mark.parametrize("norm", sorted(GEOMETRIES))
@@ -381,3 +389,25 @@ def test_half_precision_examples_all_keep_a_gradient(rng):
 def test_cross_entropy_is_per_example_in_nats():
     values = cross_entropy(torch.zeros(3, 10), torch.arange(3))
     torch.testing.assert_close(values, torch.full((3,), 10.0).log())
+
+
+@norms
+def test_noise_fgsm_is_noise_and_a_step_that_is_not_projected_back(norm, rng):
+    x, w = torch.rand((50, 1, 4, 4), generator=rng), torch.randn((1, 4, 4), generator=rng)
+    threat = ThreatModel(norm=norm, eps=0.1, box=None)
+    seeds = [torch.Generator().manual_seed(3) for _ in range(2)]
+    z = noise_fgsm(linear(w), x, threat, rng=seeds[0])
+    start = threat.with_eps(0.2).sample(x, seeds[1])
+    step = threat.steepest(w.expand(x.shape))
+    torch.testing.assert_close(z, start + 0.1 * step)
+    assert 0.15 < threat.distance(x, z).max() <= 0.3 + 1e-6  # beyond eps, within 3 eps
+    torch.testing.assert_close(noise_fgsm(linear(w), x, threat, noise=0.0), x + 0.1 * step)
+
+
+def test_noise_fgsm_stays_in_the_box_however_wide_its_noise(rng):
+    x, threat = torch.rand((20, 6), generator=rng), ThreatModel(norm="linf", eps=0.6)
+    z = noise_fgsm(linear(torch.ones(6)), x, threat, rng=rng)
+    assert z.min() >= 0 and z.max() <= 1
+    for noise in (-1.0, float("inf")):
+        with pytest.raises(ValueError, match="noise must be finite and >= 0"):
+            noise_fgsm(linear(torch.ones(6)), x, threat, noise=noise)

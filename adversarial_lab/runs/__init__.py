@@ -12,6 +12,7 @@ from adversarial_lab.runs import (
     fgsm,
     overlap,
     pgd,
+    robust,
     trades,
     wrm,
 )
@@ -24,6 +25,7 @@ RUNS = {
     "fgsm": fgsm,
     "overlap": overlap,
     "pgd": pgd,
+    "robust": robust,
     "trades": trades,
     "wrm": wrm,
 }

@@ -9,36 +9,69 @@ from pathlib import Path
 
 from adversarial_lab import nets
 from adversarial_lab.runs import RUNS
+from adversarial_lab.runs.crew import processes
 from adversarial_lab.runs.record import Job
+from adversarial_lab.runs.sweeps import grid, sweep
 
 
 def main(words: list[str] | None = None) -> int:
-    args = _parser().parse_args(words)
+    args = _parser().parse_intermixed_args(words)
     if args.list or args.name is None:
-        _list()
+        _list(args.out)
         return 0
-    module = RUNS[args.name]
     try:
-        config = configure(module.SCALES[args.scale], args.settings)
         check_device(args.name, args.scale)
-    except (KeyError, ValueError) as error:
-        print(f"error: {_explain(error, module)}", file=sys.stderr)
+        check_processes(args.name, args.sweep)
+        jobs = _jobs(args)
+        return _sweep(jobs, args) if args.sweep else _one(jobs[0], args.again)
+    except KeyboardInterrupt:
+        print("interrupted: the same command goes on from the last epoch", file=sys.stderr)
+        return 130
+    except (ValueError, FileNotFoundError, ImportError, ChildProcessError) as error:
+        print(f"error: {error}", file=sys.stderr)
         return 2
-    job = Job(args.name, args.scale, config, args.out, progress=not args.quiet)
-    record = None if args.again else job.saved()
+
+
+def _jobs(args: argparse.Namespace) -> list[Job]:
+    """The run that was asked for, or all of its sweep."""
+    scales = RUNS[args.name].SCALES
+    if args.scale not in scales:
+        raise ValueError(f"scale must be one of {sorted(scales)}, got {args.scale!r}")
+    if args.dask and not args.sweep:
+        raise ValueError(f"--dask {args.dask} needs a --sweep: a single run is one process")
+    base, out = configure(scales[args.scale], args.settings), args.out.resolve()
+    configs = grid(base, args.sweep, configure) if args.sweep else [base]
+    return [Job(args.name, args.scale, c, out, progress=not args.quiet) for c in configs]
+
+
+def _one(job: Job, again: bool) -> int:
+    record = None if again else job.saved()
     if record is not None:
         print(f"{job.path('.json')} has it already; --again computes it anew", file=sys.stderr)
     else:
-        try:
-            record = module.run(config, job)
-        except KeyboardInterrupt:
-            print("interrupted: the same command goes on from the last epoch", file=sys.stderr)
-            return 130
-        except (ValueError, FileNotFoundError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2
-    print(json.dumps(record))
+        record = RUNS[job.name].run(job.config, job)
+    if record:  # one of several processes has it
+        print(json.dumps(record))
     return 0
+
+
+def _sweep(jobs: list[Job], args: argparse.Namespace) -> int:
+    """Every record as a line; 1 if a run failed."""
+    if args.again:
+        raise ValueError("a sweep keeps the records that are there; --again is for single runs")
+    records = sweep(jobs, workers=args.jobs, dask=args.dask)
+    for record in records:
+        print(json.dumps(record))
+        if "error" in record:
+            print(f"error: {record['run_id']}: {record['error']}", file=sys.stderr)
+    return int(any("error" in record for record in records))
+
+
+def check_processes(name: str, sweeps: list[str]) -> None:
+    """Raise ValueError where torchrun would do the same run several times over."""
+    if processes() > 1 and (sweeps or not getattr(RUNS[name], "SEVERAL", False)):
+        able = [n for n, module in RUNS.items() if getattr(module, "SEVERAL", False)]
+        raise ValueError(f"of the runs only {able} use several processes, and sweeps never do")
 
 
 def check_device(name: str, scale: str) -> None:
@@ -76,17 +109,18 @@ def _read(key: str, text: str, kind):
         raise ValueError(f"{key} must be of type {kind.__name__}, got {text!r}") from None
 
 
-def _explain(error: Exception, module) -> str:
-    if isinstance(error, KeyError):
-        return f"scale must be one of {sorted(module.SCALES)}, got {error.args[0]!r}"
-    return str(error)
-
-
-def _list() -> None:
+def _list(out: Path) -> None:
+    """Every run and scale with its cost, and what the records of it took."""
     for name, module in RUNS.items():
+        records = [json.loads(path.read_text()) for path in sorted(out.glob(f"{name}-*.json"))]
         for scale, config in module.SCALES.items():
+            usual = dataclasses.asdict(config)
             print(f"{name} --scale {scale}: {module.COST[scale]}")
-            print("   ", " ".join(f"{k}={v}" for k, v in dataclasses.asdict(config).items()))
+            print("   ", " ".join(f"{k}={v}" for k, v in usual.items()))
+            for record in (r for r in records if r["scale"] == scale):
+                changed = [f"{k}={v}" for k, v in record["config"].items() if v != usual.get(k)]
+                words = " ".join([record["run_id"], *changed])
+                print(f"    done: {words}: {record['seconds']:.0f} s on {record['hardware']}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,6 +130,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--scale", default="quick", help="which of the run's configurations")
     parser.add_argument("--out", type=Path, default=Path("book/results"), help="folder of records")
     parser.add_argument("--again", action="store_true", help="compute even if a record exists")
+    parser.add_argument(
+        "--sweep", action="append", default=[], metavar="key=a,b,c", help="all of these values"
+    )
+    parser.add_argument("--jobs", type=int, default=-1, help="processes of a sweep; -1: all cores")
+    parser.add_argument("--dask", metavar="ADDRESS", help="scheduler of a Dask cluster for a sweep")
     parser.add_argument("--quiet", action="store_true", help="no progress bars")
     parser.add_argument("--list", action="store_true", help="show the runs, their scales and cost")
     return parser

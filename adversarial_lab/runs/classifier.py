@@ -4,6 +4,7 @@ A new data set, network or recipe is a new row of a table.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import torch
@@ -51,6 +52,14 @@ def sgd_steps(model: nn.Module, config: Training, per_epoch: int):
     return optimizer, piecewise(optimizer, milestones=milestones)
 
 
+def sgd_one_cycle(model: nn.Module, config: Training, per_epoch: int):
+    """SGD with Nesterov momentum 0.9, weight decay 5e-4, the rate up to `peak` and down again."""
+    optimizer = torch.optim.SGD(
+        model.parameters(), lr=config.peak, momentum=0.9, nesterov=True, weight_decay=5e-4
+    )
+    return optimizer, one_cycle(optimizer, peak=config.peak, steps=config.epochs * per_epoch)
+
+
 def adam_drops(model: nn.Module, config: Training, per_epoch: int):
     """Adam at `peak`, x 0.1 after 3/4 of training and again after 11/12, as bounds settle late."""
     optimizer = torch.optim.Adam(model.parameters(), lr=config.peak)
@@ -63,6 +72,9 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist-cnn-elu": lambda: smooth(nets.mnist_cnn()),
     "dm-large": nets.dm_large,
     "preact-resnet18": nets.preact_resnet18,
+    "preact-resnet18-32": partial(nets.preact_resnet18, 32),  # half as wide, a quarter the weights
+    "wrn-16-4": partial(nets.wide_resnet, 16, 4),
+    "wrn-28-10": partial(nets.wide_resnet, 28, 10),
     "wrn-34-10": nets.wide_resnet,
 }
 USUAL_NETWORK = {
@@ -77,6 +89,7 @@ RECIPES: dict[str, Recipe] = {
     "adam": adam_one_cycle,
     "adam-drops": adam_drops,
     "sgd": sgd_steps,
+    "sgd-cycle": sgd_one_cycle,
 }
 
 

@@ -68,8 +68,17 @@ class Job:
         model.load_state_dict({k: v.to(model.state_dict()[k].dtype) for k, v in half.items()})
         return model
 
-    def save(self, metrics: Mapping[str, Metric | float], history: list[dict], data: dict) -> dict:
-        """Write the record and the per-epoch table, each whole or not at all; return the record."""
+    def save(
+        self,
+        metrics: Mapping[str, Metric | float],
+        history: list[dict],
+        data: dict,
+        **more: Any,
+    ) -> dict:
+        """Write the record and the per-epoch table, each whole or not at all; return the record.
+
+        more: what else the record holds, under names of its own.
+        """
         record = {
             "run_id": self.run_id,
             "run": self.name,
@@ -79,6 +88,7 @@ class Job:
             "data": data,
             "metrics": metrics,
             "history": history,
+            **more,
             **_provenance(*self.began),
         }
         weights = self.path(".safetensors")

@@ -1,0 +1,143 @@
+"""Section 17.2.3: what the run `robust` measures on the test images, once, and for what it looks.
+
+Attacks may compute in TF32 on a GPU; what counts as broken is asked again in strict float32.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from adversarial_lab.attacks.standard import STANDARD, evaluation_path
+from adversarial_lab.masking import loss_slice, masking_report, orthonormal, random_direction
+from adversarial_lab.pgd import attack_model, cross_entropy, pgd
+from adversarial_lab.runs.classifier import right, share
+from adversarial_lab.runs.record import Job, Metric
+from adversarial_lab.threat import ThreatModel
+from adversarial_lab.training import attacking
+
+RELIABLE = ("apgd-ce", "apgd-t")  # the two attacks that every network is put to on all images
+SIDE = 21  # points a side of a loss slice
+
+
+@runtime_checkable
+class Asked(Protocol):
+    """The fields of a configuration that say how much is measured, on the first test images."""
+
+    @property
+    def seed(self) -> int: ...
+    @property
+    def apgd_images(self) -> int | None: ...  # None: all
+    @property
+    def standard_images(self) -> int | None: ...  # for all four attacks; 0: none
+    @property
+    def masking_images(self) -> int: ...
+    @property
+    def slices(self) -> int: ...
+
+
+def evaluate(
+    model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, config: Asked, job: Job
+) -> dict[str, Metric]:
+    """Clean, PGD-20, APGD-CE and APGD-T, and the standard evaluation; resumes after each attack."""
+    with float32_is_strict():
+        metrics = {"clean": share(right(model, x, y))}
+        rng = torch.Generator().manual_seed(config.seed)
+        attack = partial(attack_model, steps=20, step_size=threat.eps / 4, rng=rng)
+        metrics["pgd-20"] = share(~attack(model, x, y, threat).fooled)
+        everyone = config.standard_images is None
+        names = tuple(STANDARD) if everyone else RELIABLE
+        some = slice(0, None if everyone else config.apgd_images)
+        found = stages(model, x[some], y[some], threat, names, job, config.seed)
+        metrics |= {name: found[name] for name in names}
+        if config.standard_images:
+            some = slice(0, config.standard_images)
+            found = stages(model, x[some], y[some], threat, tuple(STANDARD), job, config.seed)
+        if config.standard_images != 0:
+            metrics["standard"] = found["square"]
+    return metrics
+
+
+def stages(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    names: tuple[str, ...],
+    job: Job,
+    seed: int,
+) -> dict[str, Metric]:
+    """What is left standing after each of these attacks in turn."""
+    path = evaluation_path(
+        model,
+        x,
+        y,
+        threat,
+        attacks={name: Fast(STANDARD[name]) for name in names},
+        seed=seed,
+        checkpoint=job.path(f".{len(names)}-attacks.safetensors"),
+        progress=job.progress,
+    )
+    return {stage.name: share(~stage.found.fooled) for stage in path}
+
+
+class Fast(partial):
+    """An attack whose own passes may use TF32; `attack_survivors` verifies after it."""
+
+    def __call__(self, *args: Any, **settings: Any) -> Tensor:
+        with tf32(True):
+            return super().__call__(*args, **settings)
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether a GPU may round the factors of float32 products to 10 bits."""
+    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [place.allow_tf32 for place in places]
+    for place in places:
+        place.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        for place, value in zip(places, before, strict=True):
+            place.allow_tf32 = value
+
+
+def float32_is_strict():
+    """Full products in float32, as a verification wants them."""
+    return tf32(False)
+
+
+def masking(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, config: Asked) -> dict:
+    """The report on the first images as JSON; {} if none are asked for."""
+    some = slice(0, config.masking_images)
+    if not config.masking_images:
+        return {}
+    return json.loads(masking_report(model, x[some], y[some], threat).to_json())
+
+
+def loss_slices(
+    model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, config: Asked
+) -> list[dict[str, Any]]:
+    """Section 17.2.2: the loss around the first images, towards PGD-20's point and at random."""
+    rng = torch.Generator().manual_seed(config.seed)
+    with attacking(model):
+        return [_slice(model, x[i : i + 1], y[i], threat, rng, i) for i in range(config.slices)]
+
+
+def _slice(
+    model: nn.Module, x: Tensor, label: Tensor, threat: ThreatModel, rng: torch.Generator, row: int
+) -> dict[str, Any]:
+    f: Callable[[Tensor], Tensor] = lambda z: cross_entropy(model(z), label.expand(len(z)))  # noqa: E731
+    ahead = pgd(f, x, threat, steps=20, rng=rng) - x
+    if not ahead.any():  # a dead gradient: nothing is ahead
+        ahead = random_direction(x, rng)
+    u, v = orthonormal(ahead, random_direction(x, rng))
+    radius = threat.eps * x[0].numel() ** 0.5  # the distance to a corner of the ball
+    values = loss_slice(f, x, u, v, radius=radius, resolution=SIDE, box=threat.box)
+    rows = [[round(value, 4) for value in line] for line in values.tolist()]
+    return {"image": row, "label": int(label), "radius": radius, "loss": rows}

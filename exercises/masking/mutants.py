@@ -235,7 +235,7 @@ MUTANTS = [
         "question": "one_step_shares",
         "swap": [("others = logits", "logits = logits.softmax(dim=1)\n        others = logits")],
         "loses": ["masked", "rivals"],
-        "says": "Both of your losses saturate: the margin is taken of logits, not of probabilities.",
+        "says": "Both of your losses saturate: take the margin of logits, not of probabilities.",
     },
     {
         "name": "swapped",

@@ -107,13 +107,13 @@ CASES = [
     {
         "id": "scaled_gradient.steep",
         "points": 1,
-        "public": True,
+        "public": False,
         "hint": "c stands inside the softmax and in front of everything.",
     },
     {
         "id": "scaled_gradient.saturated",
         "points": 1,
-        "public": False,
+        "public": True,
         "hint": "At c = 1000 exponentials overflow unless the largest logit is subtracted.",
     },
     {

@@ -3,6 +3,7 @@
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from functools import cache
@@ -152,6 +153,17 @@ def test_generated_files_are_what_the_masters_give():
 def test_the_addresses_agree():
     assert config()["repository"]["url"].endswith(notebooks.REPOSITORY)
     assert config()["html"]["baseurl"].rstrip("/") == notebooks.SITE
+
+
+@STEMS
+def test_page_and_notebook_link_to_each_other(stem):
+    page = (ROOT / "book" / f"{stem}.md").read_text(encoding="utf-8")
+    box = page.partition("```{admonition} Graded exercises\n")[2].partition("\n```\n")[0]
+    assert notebooks.COLAB.format(notebooks.REPOSITORY, stem) in box
+    listed = re.findall(r"^- \*.+\* \((\w+), (\d+) minutes\): .+$", box, re.MULTILINE)
+    told = SETS[stem].questions.values()
+    assert listed == [(notebooks.DIFFICULTY[q["difficulty"]], str(q["minutes"])) for q in told]
+    assert notebooks.student(SETS[stem]).count(f"{notebooks.SITE}/book/{stem}.html") == len(told)
 
 
 # --- what a student sees -------------------------------------------------------------------------

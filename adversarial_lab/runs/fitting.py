@@ -72,6 +72,7 @@ def fit_network(
     measure = partial(measure_epoch, config, how, parts)
     watch = Selection(measure, METHODS[config.method].choose, best_file(job))
     average = weight_average(model, config.average)
+    checkpoint = crew.own(job.checkpoint)
     history = fit(
         model,
         loader,
@@ -83,10 +84,11 @@ def fit_network(
         ramp=ramp,
         watch=watch if crew.first else lambda model: {},
         rng=rng,
-        checkpoint=crew.own(job.checkpoint),
+        checkpoint=checkpoint,
         progress=crew.first and job.progress,
     )
     if not crew.first:
+        checkpoint.unlink()  # a copy of the first's, which stays until the record is written
         return average.module, history, {}
     flops = count_flops(objective, model, *_few(train, crew.device), ramp(1.0))
     done = computed(flops * len(loader) * config.batch_size, history, how, crew.size)

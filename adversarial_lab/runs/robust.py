@@ -56,12 +56,11 @@ class Config:
 
 MNIST = Config(
     dataset="mnist",
-    epochs=20,
-    train_images=10_000,
-    validation_images=500,
+    epochs=24,
+    train_images=4_300,
+    validation_images=300,
     test_images=2_000,
     apgd_images=200,
-    standard_images=50,
     masking_images=100,
     slices=2,
 )
@@ -70,6 +69,7 @@ SCALES = {
     "class": MNIST,
     "mnist": replace(
         MNIST,
+        epochs=20,
         train_images=None,
         validation_images=1_000,
         test_images=None,

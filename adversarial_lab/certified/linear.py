@@ -6,7 +6,7 @@ side for the sign of each coefficient (`relaxation`). At the input a dual norm g
 Sources: Zhang et al. 2018 (CROWN), Singh et al. 2019 (DeepPoly), Zhang et al. 2020 (CROWN-IBP).
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -23,7 +23,8 @@ MEMORY = 2**23  # coefficients held at a time
 MIXING = (Add, nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
 DUAL = {"l2": 2.0, "l1": torch.inf}  # the norm of the coefficients that meets the ball's
 
-Image = Tensor | None  # the example of each row; None: every row serves all examples
+Image = Tensor | int | None  # the example of each row, or of all; None: a row serves every example
+Rows = dict[str, Tensor]  # by the value that they multiply
 Back = Callable[[Tensor, Image], tuple[tuple[Tensor, ...], Tensor]]  # rows -> rows, constants
 
 
@@ -92,16 +93,41 @@ def _affine_depth(graph: Graph) -> dict[str, int]:
 
 def _tighten(relaxed: Relaxed, name: str, chosen: Tensor) -> Interval:
     """The interval of a value, cut with linear bounds on its chosen coordinates (n, *d)."""
-    box = relaxed.boxes[name]
+    box, chosen = relaxed.boxes[name], chosen.flatten(1)
     low, high = box.lower.flatten(1), box.upper.flatten(1)
-    image, at = chosen.flatten(1).nonzero(as_tuple=True)
-    for part in _chunks(relaxed, 2 * len(at), step=2):
-        i, j = image[part], at[part]
-        rows = _both_signs(j, box)
-        below, above = lower_bounds(relaxed, name, rows, torch.cat([i, i])).chunk(2)
-        low = low.index_put((i, j), torch.maximum(low[i, j], below))
-        high = high.index_put((i, j), torch.minimum(high[i, j], -above))
+    for part in _chunks(relaxed, 2 * chosen.shape[1], step=2):
+        for i, at, below, above in _ends(relaxed, name, chosen, part):
+            low = low.index_put((i, at), torch.maximum(low[i, at], below))
+            high = high.index_put((i, at), torch.minimum(high[i, at], -above))
     return Interval(low.view_as(box.lower), torch.maximum(low, high).view_as(box.upper))
+
+
+def _ends(
+    relaxed: Relaxed, name: str, chosen: Tensor, part: slice
+) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
+    """For each example: i, its chosen coordinates j of a part, lower bounds on v_j and on -v_j.
+
+    A layer that treats all examples alike is gone through once for them all.
+    """
+    (node,) = (node for node in relaxed.graph.nodes if node.name == name)
+    every = torch.arange(chosen.shape[1], device=chosen.device)[part]
+    rows, alike = _both_signs(every, relaxed.boxes[name]), kind(node.layer) not in RELAXATIONS
+    parts, constant = relaxed.steps[name](rows, None) if alike else ((), rows.new_zeros(()))
+    constant = constant.expand(len(rows), len(chosen))
+    for i in chosen[:, part].any(1).nonzero()[:, 0]:
+        (at,) = chosen[i, part].nonzero(as_tuple=True)
+        both = torch.cat([at, at + len(every)])
+        pending = _gather(node, [p[both] for p in parts]) if alike else {name: rows[both]}
+        lower = constant[both, i] + _descend(relaxed, pending, int(i))
+        yield i, every[at], *lower.chunk(2)
+
+
+def _gather(node: Node, parts: Sequence[Tensor], pending: Rows | None = None) -> Rows:
+    """The rows at a layer's inputs, added to what is pending there."""
+    pending = {} if pending is None else pending
+    for source, part in zip(node.inputs, parts, strict=True):
+        pending[source] = pending[source] + part if source in pending else part
+    return pending
 
 
 def _tighten_affine(relaxed: Relaxed, name: str) -> Interval:
@@ -136,15 +162,17 @@ def lower_bounds(relaxed: Relaxed, name: str, rows: Tensor, image: Image) -> Ten
 
     image: whose N(x) each row is for, (r,) -> (r,); None: every example's, -> (r, n).
     """
-    pending = {name: rows}
+    return _descend(relaxed, {name: rows}, image)
+
+
+def _descend(relaxed: Relaxed, pending: Rows, image: Image) -> Tensor:
+    """The minimum of the sum of all pending rows times their values."""
     total: Tensor | float = 0.0
     for node in reversed(relaxed.graph.nodes):
-        if node.name not in pending:
-            continue
-        parts, constant = relaxed.steps[node.name](pending.pop(node.name), image)
-        total = total + constant
-        for source, part in zip(node.inputs, parts, strict=True):
-            pending[source] = pending[source] + part if source in pending else part
+        if node.name in pending:
+            parts, constant = relaxed.steps[node.name](pending.pop(node.name), image)
+            total = total + constant
+            _gather(node, parts, pending)
     return total + _concretise(pending[INPUT].flatten(1), image, relaxed.region, relaxed.outward)
 
 
@@ -172,7 +200,9 @@ def _dot(a: Tensor, v: Tensor, image: Image) -> Tensor:
     """Rows (r, d) times each row's own v, of (n, d) or, the same for all, (1, d)."""
     if image is None:
         return a @ v.T
-    return a @ v[0] if len(v) == 1 else (a * v[image]).sum(1)
+    if len(v) == 1 or isinstance(image, int):
+        return a @ v[0 if len(v) == 1 else image]
+    return (a * v[image]).sum(1)
 
 
 def _step(node: Node, boxes: list[Interval], out: Interval, outward: bool) -> Back:
@@ -217,18 +247,19 @@ def _relaxed_step(layer: nn.Module, box: Interval, out: Interval, outward: bool)
     """Each coefficient takes the line on its side: below where it is positive, else above."""
     lines = RELAXATIONS[kind(layer)](layer, box)
     slopes = [v.flatten(1) for v in (lines.lower_slope, lines.upper_slope)]
-    above = lines.upper_offset.flatten(1)
+    gap, above = slopes[1] - slopes[0], lines.upper_offset.flatten(1)
     below = None if lines.lower_offset is None else lines.lower_offset.flatten(1)
     slack = _line_slack(lines, box, out) if outward else None
 
     def back(a: Tensor, image: Image) -> tuple[tuple[Tensor, ...], Tensor]:
         flat = a.flatten(1)
-        constant = _dot(flat.clamp(max=0), above, image)
+        negative = flat.clamp(max=0)
+        constant = _dot(negative, above, image)
         if below is not None:
-            constant = constant + _dot(flat.clamp(min=0), below, image)
+            constant = constant + _dot(flat - negative, below, image)
         if slack is not None:
             constant = constant - _dot(flat.abs(), slack, image)
-        flat = flat * torch.where(flat < 0, slopes[1][image], slopes[0][image])
+        flat = torch.addcmul(flat * slopes[0][image], negative, gap[image])
         return (_spread(flat.view_as(a), lines, box.lower.shape, image),), constant
 
     return back
@@ -253,4 +284,5 @@ def _spread(a: Tensor, lines: Lines, shape: tuple[int, ...], image: Image) -> Te
     if lines.read is None:
         return a
     flat = a.new_zeros(len(a), shape[1], shape[2] * shape[3])
-    return flat.scatter_add(2, lines.read[image].flatten(2), a.flatten(2)).view(-1, *shape[1:])
+    read = lines.read[image].expand(a.shape).flatten(2)
+    return flat.scatter_add(2, read, a.flatten(2)).view(-1, *shape[1:])

@@ -56,12 +56,12 @@ class Config:
 
 MNIST = Config(
     dataset="mnist",
-    epochs=24,
-    train_images=4_300,
-    validation_images=300,
-    test_images=2_000,
-    apgd_images=200,
-    masking_images=100,
+    warmup=0.5,
+    epochs=16,
+    batch_size=50,
+    train_images=3_200,
+    test_images=1_000,
+    apgd_images=100,
     slices=2,
 )
 SCALES = {
@@ -70,6 +70,7 @@ SCALES = {
     "mnist": replace(
         MNIST,
         epochs=20,
+        batch_size=128,
         train_images=None,
         validation_images=1_000,
         test_images=None,
@@ -98,7 +99,7 @@ SCALES = {
     ),
 }
 COST = {
-    "quick": "half a minute on one CPU core",
+    "quick": "seconds on one CPU core",
     "class": "two to three minutes on one CPU core, each method",
     "mnist": "an hour on one CPU core, minutes on a GPU; not run yet",
     "full": "not run yet",

@@ -748,6 +748,18 @@ def test_the_optimal_disc_is_stationary(eps):
     assert (area / np.pi) ** 0.5 == pytest.approx(radius, abs=h)
 
 
+@pytest.mark.claim("lecture", "an island vanishes once eps >= a/2 max(1, sqrt(1 + rho/sigma) - 1)")
+@pytest.mark.parametrize(("sigma", "threshold"), [(0.3, 0.5408), (0.6, 0.5)])
+def test_an_island_vanishes_at_its_threshold(sigma, threshold):
+    """The page's exercise: even density 1 in the unit disc, sigma around it."""
+    assert max(1, (1 + 1 / sigma) ** 0.5 - 1) / 2 == pytest.approx(threshold, abs=1e-4)
+    at, h = cells(60, 2.4)
+    disc = np.hypot(*at) <= 1
+    for eps, stays in ((threshold - 0.07, True), (threshold + 0.07, False)):
+        best = optimal_sets(sigma * ~disc, 1.0 * disc, eps, h)
+        assert best.smallest.any() == stays
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

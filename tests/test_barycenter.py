@@ -9,7 +9,6 @@ import torch
 from scipy.stats import norm
 
 from adversarial_lab.barycenter import (
-    average,
     by_subsets,
     comonotone,
     comotion,
@@ -24,6 +23,7 @@ from adversarial_lab.barycenter import (
     mean_place,
     meeting_cost,
     pairwise_cost,
+    quantile_average,
     squared_price,
     strictly_correlated,
 )
@@ -254,7 +254,7 @@ def test_the_distance_on_the_line_is_that_of_a_second_solver(p):
 def test_on_the_line_transport_quantiles_and_barycenter_agree(seed):
     points, masses = on_a_line(seed)
     plan = couple(pairwise_cost(columns(points), np.square, LAM), masses)
-    z, m = average(points, masses, LAM)
+    z, m = quantile_average(points, masses, LAM)
     rows = zip(LAM, points, masses, strict=True)
     total = sum(w * cost_between(x, a, z, m) for w, x, a in rows)
     assert plan.value == pytest.approx(total, abs=1e-10)
@@ -363,7 +363,7 @@ def test_gaussians_on_the_line():
     # the same by quantiles of atoms
     u = (np.arange(4000) + 0.5) / 4000
     atoms = [m + s * norm.ppf(u) for m, s in zip(means[:, 0], stds, strict=True)]
-    z, mass = average(atoms, [np.full(4000, 1 / 4000)] * 3, LAM)
+    z, mass = quantile_average(atoms, [np.full(4000, 1 / 4000)] * 3, LAM)
     assert mass @ z == pytest.approx(mean.item(), abs=1e-9)
     assert mass @ z**2 - (mass @ z) ** 2 == pytest.approx(cov.item(), rel=2e-3)
 
@@ -622,7 +622,10 @@ def one(n=2):
         (lambda: couple(np.zeros((2000, 2000)), [one(2000)] * 2), "coarser"),
         (lambda: next(scaling(np.zeros((2, 2)), [one()] * 2, eta=-1.0)), "eta"),
         (lambda: comonotone([one(), 2 * one()]), "one total mass"),
-        (lambda: average([one(), one()], [one(), one()], np.array([0.5, 0.6])), "sum to one"),
+        (
+            lambda: quantile_average([one(), one()], [one(), one()], np.array([0.5, 0.6])),
+            "sum to one",
+        ),
         (lambda: cost_between(one(), one(), one(), one(), 0.5), "p must be >= 1"),
         (lambda: comotion(np.arange(3.0), np.ones(3), 1), "electrons"),
         (lambda: comotion(np.arange(3.0), np.array([1.0, 0.0, 1.0]), 2), "density"),

@@ -11,14 +11,13 @@ from adversarial_lab.barycenter.costs import coulomb, mean_place, meeting_cost, 
 from adversarial_lab.barycenter.entropic import entropic
 from adversarial_lab.barycenter.gaussians import fixed_point, gaussian_barycenter
 from adversarial_lab.barycenter.grids import Meeting, fixed_support, free_mass
-from adversarial_lab.barycenter.line import average, comonotone, cost_between
+from adversarial_lab.barycenter.line import comonotone, cost_between, quantile_average
 from adversarial_lab.barycenter.seidl import comotion, energy, strictly_correlated
 from adversarial_lab.barycenter.subsets import Plans, by_subsets, squared_price
 
 __all__ = [
     "Meeting",
     "Plans",
-    "average",
     "by_subsets",
     "comonotone",
     "comotion",
@@ -33,6 +32,7 @@ __all__ = [
     "mean_place",
     "meeting_cost",
     "pairwise_cost",
+    "quantile_average",
     "squared_price",
     "strictly_correlated",
 ]

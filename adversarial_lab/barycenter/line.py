@@ -47,7 +47,7 @@ def _apart(levels: Line, total: float) -> Line:
     return np.concatenate([[0.0], inside[np.diff(inside, prepend=0.0) > TINY * total], [total]])
 
 
-def average(
+def quantile_average(
     points: Sequence[Line], marginals: Sequence[Masses], weights: Float[np.ndarray, " K"]
 ) -> tuple[Line, Line]:
     r"""The barycenter $Q_\rho=\sum_k\lambda_kQ_{\rho_k}$: its points, ascending, and their masses.

@@ -98,7 +98,7 @@ def distributional(
 def penalised_squared(w: Vector, b: Scalar, x: Rows, y: Values, gamma: float) -> Scalar:
     r"""$\mathbb E\sup_\delta\{(t+w^\top\delta-y)^2-\gamma\|\delta\|_2^2\}$, t = w.x + b, exactly.
 
-    $=\frac{\gamma}{\gamma-\|w\|_2^2}\,\mathbb E(t-y)^2$, and infinite unless gamma > |w|^2.
+    $=\frac{\gamma}{\gamma-\|w\|_2^2}\,\mathbb E(t-y)^2$, and infinite unless $\gamma>\|w\|_2^2$.
     """
     size = w.square().sum()
     if size >= gamma:

@@ -89,7 +89,7 @@ def wrm(
 class Certificate:
     r"""$\sup\{\mathbb E_{\tilde\mu}f:W_2^2(\mu,\tilde\mu)\le\rho\}\le\gamma\rho+\phi+$ gap.
 
-    mu: the n examples with equal weights. surrogate: phi, the mean of f - gamma ||z - x||^2 at the
+    mu: the n examples with equal weights. surrogate: phi, the mean of $f-\gamma\|z-x\|_2^2$ at the
     points found. loss: the mean of f there. spent: their mean squared distance, the rho at which
     the bound is attained. gap: how much higher phi can be, if the curvature given is right.
     """

@@ -50,13 +50,19 @@ def attacking(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """`attacking`, with convolutions stored channels last: up to a fifth less time on a CPU."""
+def evaluating(
+    model: nn.Module, layout: torch.memory_format = torch.channels_last
+) -> Iterator[None]:
+    """`attacking`, with convolutions stored in a layout of their own.
+
+    Channels last takes up to a fifth off an attack by gradients on a CPU; forward passes alone
+    are faster in torch's own order, `torch.contiguous_format`.
+    """
     kept = [(p, p.data) for p in model.parameters() if p.ndim == 4]
     with attacking(model):
         try:
             for parameter, data in kept:
-                parameter.data = data.contiguous(memory_format=torch.channels_last)
+                parameter.data = data.contiguous(memory_format=layout)
             yield
         finally:
             for parameter, data in kept:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from adversarial_lab.attacks.margins import margin
 from adversarial_lab.threat import Rng, ThreatModel
-from adversarial_lab.training import Labels
+from adversarial_lab.training import Labels, evaluating
 
 Images = Float[Tensor, "n c h w"]
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
@@ -40,23 +40,24 @@ def square(
     if x.ndim != 4 or queries < 1:
         raise ValueError(f"need images (n, c, h, w) and queries >= 1, got {x.shape} and {queries}")
     end, rows = x.clone(), torch.arange(len(x), device=x.device)
-    z = threat.project(first(x, threat, rng), x)
-    reached = margin(model(z), y)
-    for query in range(1, queries):
+    with evaluating(model, torch.contiguous_format):
+        z = threat.project(first(x, threat, rng), x)
+        reached = margin(model(z), y)
+        for query in range(1, queries):
+            end[rows] = z
+            keep = reached <= 0
+            if not keep.all():
+                rows, x, y, z, reached = rows[keep], x[keep], y[keep], z[keep], reached[keep]
+            if not len(rows):
+                return end
+            side = _side(x, first_share * _decay(query / queries), threat.norm)
+            trial = threat.project(propose(x, z, side, threat, rng), x)
+            value = margin(model(trial), y)
+            better = value > reached
+            reached = torch.where(better, value, reached)
+            z = torch.where(better.view(-1, 1, 1, 1), trial, z)
         end[rows] = z
-        keep = reached <= 0
-        if not keep.all():
-            rows, x, y, z, reached = rows[keep], x[keep], y[keep], z[keep], reached[keep]
-        if not len(rows):
-            return end
-        side = _side(x, first_share * _decay(query / queries), threat.norm)
-        trial = threat.project(propose(x, z, side, threat, rng), x)
-        value = margin(model(trial), y)
-        better = value > reached
-        reached = torch.where(better, value, reached)
-        z = torch.where(better.view(-1, 1, 1, 1), trial, z)
-    end[rows] = z
-    return end
+        return end
 
 
 def _decay(spent: float) -> float:

@@ -387,6 +387,12 @@ ACCEPT = {
             out[i, j] = row @ worst + bias[label] - bias[j]
     return out
 """
+        """def elided_margins(weight, bias, low, high, y):
+    centre, radius = (low + high) / 2, (high - low) / 2
+    z = centre @ weight.T + bias
+    spread = torch.einsum("nkd,nd->nk", (weight[y].unsqueeze(1) - weight).abs(), radius)
+    return z.gather(1, y.unsqueeze(1)) - z - spread
+""",
     ],
     "crown_lower": [
         """def crown_lower(weight, bias, v, c, x, eps):

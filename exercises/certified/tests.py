@@ -239,7 +239,7 @@ def probe_elided_margins_values(elided_margins, rng):
 
 def probe_elided_margins_common(elided_margins, rng):
     # one large row is part of every logit
-    weight = 20 * normal(rng, 4).sign() * (1 + points(rng, 4)) + 0.5 * normal(rng, 4, 4)
+    weight = 5 * normal(rng, 4).sign() * (1 + points(rng, 4)) + 0.5 * normal(rng, 4, 4)
     low = normal(rng, 3, 4)
     y = torch.tensor([3, 0, 2])
     return {"margins": elided_margins(weight, normal(rng, 4), low, low + 0.5, y)}

@@ -1,3 +1,4 @@
+import hashlib
 import json
 import os
 import re
@@ -7,11 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import pooch
 import pytest
 import torch
 from scipy.stats import binomtest
 
-from adversarial_lab.runs import RUNS
+from adversarial_lab.runs import RUNS, weights
 from adversarial_lab.runs.__main__ import configure, main
 from adversarial_lab.runs.pgd import Config
 from adversarial_lab.runs.record import Job, accuracy, write_whole
@@ -152,3 +154,41 @@ def test_weights_are_saved_in_half_precision_and_evaluated_as_saved(tmp_path):
     job = Job("pgd", "quick", Config(), tmp_path)
     kept = job.save_weights(model)
     assert torch.equal(kept.weight, kept.weight.half().float())
+
+
+def described(folder, content):
+    """A record whose weights' file holds `content`, and the path of that file."""
+    digest = hashlib.sha256(content).hexdigest()
+    made = {"run": "pgd", "scale": "full", "config": {"seed": 1}}
+    made["weights"] = {"file": "pgd-1.safetensors", "sha256": digest}
+    (folder / "pgd-1.json").write_text(json.dumps(made))
+    return folder / "pgd-1.safetensors", digest
+
+
+def test_weights_count_only_if_they_are_those_of_their_record(tmp_path):
+    path, _ = described(tmp_path, b"right")
+    path.write_bytes(b"right")
+    assert weights.find(path) == path
+    path.write_bytes(b"wrong")
+    with pytest.raises(ValueError, match="not the weights that were measured"):
+        weights.find(path)
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match="no release that holds them.*pgd seed=1 --scale"):
+        weights.find(path)
+    with pytest.raises(FileNotFoundError, match="there is no .*other.safetensors"):
+        weights.find(tmp_path / "other.safetensors")
+
+
+def test_weights_that_are_not_in_git_come_from_the_release(tmp_path, monkeypatch):
+    path, digest = described(tmp_path, b"right")
+    monkeypatch.setattr(weights, "RELEASE", "https://release.example/{file}")
+    asked = []
+
+    def retrieve(address, known_hash, *, fname, path):
+        asked.append((address, known_hash, fname))
+        return str(tmp_path / "cached")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    assert weights.find(path) == tmp_path / "cached"
+    address = "https://release.example/pgd-1.safetensors"
+    assert asked == [(address, f"sha256:{digest}", "pgd-1.safetensors")]

@@ -31,6 +31,7 @@ from adversarial_lab.runs.classifier import (
     train_network,
 )
 from adversarial_lab.runs.record import Job, Metric
+from adversarial_lab.runs.weights import find
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Objective, adversarial, eps_warmup, erm
 
@@ -156,28 +157,14 @@ def load(name: str, config: Config, folder: Path) -> nn.Module:
     if name in nets.SHIPPED:
         return nets.shipped(name).to(nets.best_device())
     path = Path(name) if name.endswith(".safetensors") else folder / f"{name}.safetensors"
-    if not path.exists():
-        raise FileNotFoundError(_absent(name, path))
-    model = NETWORKS[_network_of(path, config)]()
-    model.load_state_dict({k: _full(v) for k, v in load_file(path).items()})
-    return model.to(nets.best_device()).eval()
-
-
-def _absent(name: str, path: Path) -> str:
-    """Why there are no weights, and how to get them."""
-    record = path.with_suffix(".json")
-    if not record.exists():
-        return (
+    if not path.exists() and not path.with_suffix(".json").exists():
+        raise FileNotFoundError(
             f"no network {name!r}: it is none of the shipped {sorted(nets.SHIPPED)}, and there is"
             f" no {path}"
         )
-    made = json.loads(record.read_text())
-    words = [made["run"], *(f"{k}={v}" for k, v in made["config"].items())]
-    words += ["--scale", made["scale"], "--again"]
-    return (
-        f"the record {record} is there, its weights {path} are not (weights are not committed):"
-        f" copy them, or make them again by `python -m adversarial_lab.runs {' '.join(words)}`"
-    )
+    model = NETWORKS[_network_of(path, config)]()
+    model.load_state_dict({k: _full(v) for k, v in load_file(find(path)).items()})
+    return model.to(nets.best_device()).eval()
 
 
 def _network_of(path: Path, config: Config) -> str:

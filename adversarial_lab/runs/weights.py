@@ -1,0 +1,59 @@
+"""Where a run's weights are: beside its record, or in the release.
+
+Weights under 6 MB may go to git; larger ones are described by the sha256 in their record.
+"""
+
+import hashlib
+import json
+from pathlib import Path
+
+# The one place that knows the release; {file} becomes <run_id>.safetensors. "": there is none yet.
+RELEASE = ""
+
+
+def find(path: Path) -> Path:
+    """The file of weights, if it is there and is what its record says; else the release's copy.
+
+    The record lies beside the file, with the ending .json. Raises FileNotFoundError, saying what
+    to do, and ValueError where the sha256 is not the record's.
+    """
+    record = path.with_suffix(".json")
+    made = json.loads(record.read_text()) if record.exists() else {}
+    if path.exists():
+        return checked(path, made)
+    if not made:
+        raise FileNotFoundError(f"there is no {path}")
+    if not RELEASE or "weights" not in made:
+        raise FileNotFoundError(absent(path, made))
+    return fetch(made["weights"]["file"], made["weights"]["sha256"])
+
+
+def checked(path: Path, made: dict) -> Path:
+    """The file, if it has the sha256 of its record."""
+    expected = made.get("weights", {}).get("sha256")
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if expected and digest != expected:
+        raise ValueError(
+            f"{path} has sha256 {digest[:12]}..., its record says {expected[:12]}...: these are not"
+            " the weights that were measured"
+        )
+    return path
+
+
+def fetch(file: str, sha256: str) -> Path:
+    """A file of the release, by pooch, which checks it and keeps it in the cache."""
+    import pooch
+
+    address, cache = RELEASE.format(file=file), pooch.os_cache("adversarial-lab") / "weights"
+    return Path(pooch.retrieve(address, f"sha256:{sha256}", fname=file, path=cache))
+
+
+def absent(path: Path, made: dict) -> str:
+    """Why there are no weights, and how to get them."""
+    words = [made["run"], *(f"{k}={v}" for k, v in made["config"].items())]
+    words += ["--scale", made["scale"], "--again"]
+    return (
+        f"the record {path.with_suffix('.json')} is there, its weights {path} are not, and there is"
+        " no release that holds them (RELEASE in adversarial_lab/runs/weights.py): copy them, or"
+        f" make them again by `python -m adversarial_lab.runs {' '.join(words)}`"
+    )

@@ -34,6 +34,8 @@ class Settings(Protocol):
     @property
     def step(self) -> float: ...
     @property
+    def noise(self) -> float: ...
+    @property
     def beta(self) -> float: ...
 
 
@@ -77,6 +79,10 @@ def _one_step(attack: Callable, config: Settings, rng: torch.Generator) -> tuple
     return partial(adversarial, attack=partial(attack, rng=rng)), _ramp(config)
 
 
+def _n_fgsm(config: Settings, rng: torch.Generator) -> tuple[Objective, Ramp]:
+    return _one_step(partial(noise_fgsm, noise=config.noise), config, rng)
+
+
 def _pgd(config: Settings, rng: torch.Generator) -> tuple[Objective, Ramp]:
     return partial(adversarial, attack=multi_step(pgd, config, rng)), _ramp(config)
 
@@ -90,7 +96,7 @@ METHODS: dict[str, Method] = {
     "standard": Method(_standard, choose="validation clean"),
     "fgsm": Method(partial(_one_step, fgsm)),
     "fgsm-rs": Method(partial(_one_step, fgsm_random_start)),
-    "n-fgsm": Method(partial(_one_step, noise_fgsm)),
+    "n-fgsm": Method(_n_fgsm),
     "pgd": Method(_pgd),
     "trades": Method(_trades),
 }

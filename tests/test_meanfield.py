@@ -1,8 +1,10 @@
 """Mean field: payoff, flow, ascent-descent, certified Nikaido-Isoda error, the limit."""
 
+import json
 import math
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import ot
@@ -39,6 +41,8 @@ from adversarial_lab.meanfield import (
 from adversarial_lab.meanfield import game as game_module
 from adversarial_lab.meanfield.game import ACTIVATIONS, network_and_gradient, within
 from adversarial_lab.meanfield.response import fitted, steepest
+from adversarial_lab.runs import meanfield as runs
+from adversarial_lab.runs.__main__ import main
 
 DOUBLE = torch.float64
 
@@ -200,10 +204,13 @@ def test_a_variant_moves_its_part_only():
     for name in ("alpha", "omega"):
         assert torch.equal(getattr(end["wasserstein"], name), getattr(s, name))
         assert not torch.allclose(getattr(end["fisher-rao"], name), getattr(s, name))
-    still = last(ascent_descent(game, s, steps=steps, learner=0))
+    still = last(ascent_descent(game, s, steps=steps, speeds=(1, 0)))
     assert torch.equal(still.theta, s.theta)
     torch.testing.assert_close(still.alpha, s.alpha)
     assert not torch.allclose(still.z, s.z)
+    erm = last(ascent_descent(game, s, steps=steps, eta=0.5, speeds=(0, 1)))
+    assert torch.equal(erm.z, s.z) and not torch.allclose(erm.theta, s.theta)
+    torch.testing.assert_close(erm.omega, s.omega)
 
 
 def as_ode(game, s, parts):
@@ -270,7 +277,9 @@ def test_the_replicator_equation_on_a_fixed_grid_in_closed_form():
     want = s.omega * (3 * gain).exp()
     for steps in (1, 6):
         end = last(
-            ascent_descent(game, s, steps=steps, kappa=3 / steps, variant="fisher-rao", learner=0)
+            ascent_descent(
+                game, s, steps=steps, kappa=3 / steps, variant="fisher-rao", speeds=(1, 0)
+            )
         )
         torch.testing.assert_close(end.omega, want / want.sum(1, keepdim=True))
 
@@ -365,7 +374,7 @@ def test_the_adversary_contracts_to_the_data_where_the_learner_is_zero():
     game = Game(x=normal(4, 1), y=torch.zeros(4, dtype=DOUBLE), cost=5.0)
     s = start(game, neurons=1, copies=3, rng=seeded(0))
     s = replace(s, theta=0 * s.theta)
-    end = last(ascent_descent(game, s, steps=10, eta=0.03, learner=0))
+    end = last(ascent_descent(game, s, steps=10, eta=0.03, speeds=(1, 0)))
     rate = torch.tensor([(1 - 10 * 0.03) ** 10, (1 - 8 * 0.03) ** 10]).double()
     torch.testing.assert_close(end.z - game.data[:, None], rate * (s.z - game.data[:, None]))
 
@@ -608,7 +617,7 @@ def test_where_positions_alone_fail(cost, found):
     z = torch.tensor([[[-0.6, 0.0]]], dtype=DOUBLE)
     s = State(theta, alpha, z, torch.ones(1, 1, dtype=DOUBLE))
     best = float(best_attack(game, theta, alpha, tolerance=1e-6).value)
-    end = last(ascent_descent(game, s, steps=300, eta=0.03, learner=0))
+    end = last(ascent_descent(game, s, steps=300, eta=0.03, speeds=(1, 0)))
     assert (best - payoff(game, end) < 1e-3) == found
     assert (best - payoff(game, end) > 0.1) != found
     near = concave_from(game, theta, alpha, s.z[0, :, :-1], s.z[0, :, -1])
@@ -618,7 +627,7 @@ def test_where_positions_alone_fail(cost, found):
         z=torch.tensor([[[-0.6, 0.0], [0.6, 0.0]]], dtype=DOUBLE),
         omega=torch.tensor([[0.999, 0.001]], dtype=DOUBLE),
     )
-    end = last(ascent_descent(game, both, steps=300, eta=0.03, learner=0))
+    end = last(ascent_descent(game, both, steps=300, eta=0.03, speeds=(1, 0)))
     assert best - payoff(game, end) < 0.01  # the weights move the mass to the better hill
 
 
@@ -835,7 +844,7 @@ def test_one_copy_a_point_does_not_converge_to_the_limit():
     found = {}
     for copies in (1, 40):
         game, s = on_the_line(4000 // copies, copies, seed=copies)
-        end = last(ascent_descent(game, s, steps=4, kappa=0.5, variant="fisher-rao", learner=0))
+        end = last(ascent_descent(game, s, steps=4, kappa=0.5, variant="fisher-rao", speeds=(1, 0)))
         mean = (end.omega * (end.z - game.data[:, None])[..., 0]).sum(1).mean()
         found[copies] = float(mean)
         limit = float(tilted_mean(game.x, 2.0).mean())
@@ -935,3 +944,46 @@ def test_other_refusals():
         w1(normal(1000, 1), torch.ones(1000).double(), normal(300, 1), torch.ones(300).double())
     with pytest.raises(ValueError, match="weights must be >= 0"):
         w1(s.theta, -s.alpha, s.theta, s.alpha)
+
+
+# --- the run ------------------------------------------------------------------------------------
+
+TINY = "points=5 neurons=12 copies=2 times=4,9 tolerance=0.02 sizes=2 pairs=1".split()
+
+
+def test_the_run_records_brackets_and_distances(tmp_path, capsys):
+    assert main(["meanfield", *TINY, "--out", str(tmp_path), "--quiet"]) == 0
+    record = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
+    errors = [r for r in record["history"] if r["part"] == "error"]
+    apart = [r for r in record["history"] if r["part"] == "limit"]
+    assert {(r["line"], r["t"]) for r in errors} == {(v, t) for v in runs.LINES for t in (4, 9)}
+    for row in errors:
+        assert 0 <= row["lower"] <= row["upper"] <= row["lower"] + 0.05
+        assert 0 <= row["last_lower"] <= row["last_upper"] <= row["last_lower"] + 0.05
+    assert [r["t"] for r in apart] == [0, 25, 50, 100]
+    assert all(r["plan"] > 0 and r["neurons"] > 0 for r in apart)
+    assert main(["meanfield", "times=4,x", "--out", str(tmp_path), "--quiet"]) == 2
+    assert "times must be positive whole numbers" in capsys.readouterr().err
+
+
+RECORDS = [
+    r
+    for r in (json.loads(p.read_text()) for p in Path("book/results").glob("meanfield-*.json"))
+    if r["scale"] == "full"
+]
+
+
+@pytest.mark.claim("lecture", "the error of time averages falls; weights alone do not converge")
+@pytest.mark.skipif(not RECORDS, reason="no full record of this run")
+def test_the_record_shows_what_the_page_says():
+    rows = {(r["line"], r["t"]): r for r in RECORDS[0]["history"] if r["part"] == "error"}
+    for line in ("c=2", "c=2, extragradient", "c=2, Wasserstein only", "c=16"):
+        steps = [rows[line, t] for t in (100, 300, 1000, 3000)]
+        assert all(b["upper"] < a["lower"] for a, b in pairwise(steps))
+        assert steps[-1]["upper"] < 0.1
+    assert rows["c=2, Fisher-Rao only", 3000]["lower"] > 5 * rows["c=2", 3000]["upper"]
+    limit = [r for r in RECORDS[0]["history"] if r["part"] == "limit"]
+    sizes = sorted({r["size"] for r in limit})
+    for key in ("plan", "neurons"):
+        worst = [max(r[key] for r in limit if r["size"] == n) for n in (sizes[0], sizes[-1])]
+        assert worst[1] < worst[0]

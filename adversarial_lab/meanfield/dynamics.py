@@ -7,7 +7,6 @@ conditional is subtracted point by point.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from itertools import pairwise
 
 from torch import Tensor
@@ -41,14 +40,14 @@ def ascent_descent(
     kappa: float | Schedule = 0.05,
     variant: str = "wfr",
     extragradient: bool = False,
-    learner: float = 1.0,
+    speeds: tuple[float, float] = (1.0, 1.0),
 ) -> Iterator[State]:
     r"""The lecture's particle system in steps; yields the start and then every state.
 
     eta, kappa: the step of positions and of log-weights, numbers or functions of the step's number.
     variant: a key of `VARIANTS`. extragradient: look one step ahead, then step from where you were
-    with the velocities found there (Korpelevich); two evaluations a step. learner: its speed
-    against the adversary's; 0 leaves it where it is.
+    with the velocities found there (Korpelevich); two evaluations a step. speeds: of adversary
+    and learner, as factors of both steps; 0 leaves a player where it is.
     Raises ValueError where the adversary's step would overshoot: $2c_a\eta\ge2$.
     """
     if variant not in VARIANTS:
@@ -58,15 +57,15 @@ def ascent_descent(
     for k in range(steps):
         size = positions * _size("eta", eta, k)
         growth = weights * _size("kappa", kappa, k)
-        if game.cost * size >= 1:
+        if game.cost * size * speeds[0] >= 1:
             raise ValueError(
-                f"eta={size:g} is too long for cost={game.cost:g}: y~ is pulled back at the rate"
-                f" 2 c_a, and steps of 2 / (2 c_a) = {1 / game.cost:g} or more swing apart"
+                f"eta={size * speeds[0]:g} is too long for cost={game.cost:g}: y~ is pulled back at"
+                f" the rate 2 c_a, and steps of 1 / c_a = {1 / game.cost:g} or more swing apart"
             )
-        velocity = _slowed(flow(game, state), learner)
+        velocity = _scaled(flow(game, state), *speeds)
         if extragradient:
             ahead = step(game, state, velocity, size, growth)
-            velocity = _slowed(flow(game, ahead), learner)
+            velocity = _scaled(flow(game, ahead), *speeds)
         state = step(game, state, velocity, size, growth)
         yield state
 
@@ -85,10 +84,15 @@ def step(game: Game, state: State, velocity: Flow, eta: float, kappa: float) -> 
     )
 
 
-def _slowed(velocity: Flow, learner: float) -> Flow:
-    if learner == 1:
+def _scaled(velocity: Flow, adversary: float, learner: float) -> Flow:
+    if adversary == learner == 1:
         return velocity
-    return replace(velocity, theta=learner * velocity.theta, alpha=learner * velocity.alpha)
+    return Flow(
+        theta=learner * velocity.theta,
+        alpha=learner * velocity.alpha,
+        z=adversary * velocity.z,
+        omega=adversary * velocity.omega,
+    )
 
 
 def _grow(weight: Tensor, rate: Tensor) -> Tensor:

@@ -418,9 +418,8 @@ ACCEPT = {
     ],
     "certified_radius": [
         """def certified_radius(hits, n, sigma, alpha):
-    from scipy.stats import binomtest, norm
-    seen = binomtest(hits, n, alternative="greater")
-    p = seen.proportion_ci(1 - alpha, method="exact").low
+    from scipy.stats import beta, norm
+    p = beta(hits, n - hits + 1).ppf(alpha) if hits else 0.0
     return sigma * max(norm.ppf(p), 0.0)
 """,
         """def certified_radius(hits, n, sigma, alpha):

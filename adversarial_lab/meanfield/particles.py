@@ -41,16 +41,26 @@ class State:
     omega: Float[Tensor, "n m"]
 
 
-def start(game: Game, *, neurons: int, copies: int, spread: float = 0.1, rng: Rng = None) -> State:
+def start(
+    game: Game,
+    *,
+    neurons: int,
+    copies: int,
+    spread: float = 0.1,
+    scale: tuple[float, float] = (1.0, 1.0),
+    rng: Rng = None,
+) -> State:
     r"""Well prepared: $\tilde z_{ij}\sim N(z_i,\text{spread}^2I)$ for j = 1..copies, weights equal.
 
-    The neurons are standard normal, cut to the game's bounds.
+    The neurons are normal with the standard deviations `scale` of a and of b, cut to the game's
+    bounds.
     """
     for name, count in (("neurons", neurons), ("copies", copies)):
         if count < 1:
             raise ValueError(f"{name} must be >= 1, got {count}")
     like = game.x
-    theta = within(game, normal_like(like.new_empty(neurons, game.width), rng))
+    deviations = like.new_tensor([scale[0]] + [scale[1]] * (game.width - 1))
+    theta = within(game, deviations * normal_like(like.new_empty(neurons, game.width), rng))
     noise = normal_like(like.new_empty(len(like), copies, like.shape[1] + 1), rng)
     return State(
         theta,

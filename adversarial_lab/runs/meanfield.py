@@ -35,11 +35,13 @@ class Config:
     """The regression lab: points on [-width, width] with y = sin 2x + noise, and the particles."""
 
     points: int = 16
-    width: float = 1.0
+    width: float = 1.5
     noise: float = 0.1
     neurons: int = 200
     copies: int = 8
     spread: float = 0.1  # of the adversary's start around the data
+    scale_a: float = 3.0  # of the neurons' start
+    scale_b: float = 2.0
     eta: float = 0.02
     kappa: float = 0.05
     times: str = "100,300,1000,3000"
@@ -72,7 +74,7 @@ def lab(config: Config, cost: float) -> Game:
     x = torch.linspace(-config.width, config.width, config.points, dtype=torch.float64)
     noise = torch.randn(config.points, generator=rng, dtype=torch.float64)
     y = torch.sin(2 * x) + config.noise * noise
-    return Game(x=x[:, None], y=y, cost=cost, bias=False)
+    return Game(x=x[:, None], y=y, cost=cost, bias=False, largest=(10.0, 5.0))
 
 
 def run(config: Config, job: Job) -> dict:
@@ -101,6 +103,7 @@ def errors(config: Config, line: str) -> Iterator[dict]:
         neurons=config.neurons,
         copies=config.copies,
         spread=config.spread,
+        scale=(config.scale_a, config.scale_b),
         rng=torch.Generator().manual_seed(config.seed + 1),
     )
     path = ascent_descent(

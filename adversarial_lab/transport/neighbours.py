@@ -25,6 +25,7 @@ from adversarial_lab.transport.store import Pairs, Store
 GIB = 2**30
 TOUCH = 1e-12  # distances that differ by this share are the same: 2 eps is itself rounded
 TILE = 2**22  # pairs screened at once, if memory allows
+MEASURED = 2**19  # coordinates measured at once: what leaves the cache takes five times as long
 PER_PAIR = 48  # bytes of working memory for each pair of a tile
 PER_CONFLICT = 32  # bytes for each conflict found, while they are put together
 
@@ -115,7 +116,7 @@ def _blocks(x: Tensor, memory: int) -> Blocks:
     # the points twice, sorted and centred; the sides that linf compares; passes in chunks
     fixed = n * (2 * x.element_size() * d + 24 * min(SIDES, d) + 32) + 40 * min(n, CHUNK) * d
     free = memory - fixed
-    tile, chunk = min(TILE, free // 2 // PER_PAIR), min(2**14, free // 4 // (40 * d))
+    tile, chunk = min(TILE, free // 2 // PER_PAIR), min(-(-MEASURED // d), free // 4 // (40 * d))
     if tile < 1 or chunk < 1:
         needed = fixed + max(2 * PER_PAIR, 160 * d)
         raise ValueError(f"memory={memory} bytes is too small: {n} points need at least {needed}")

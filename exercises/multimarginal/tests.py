@@ -74,7 +74,7 @@ CASES = [
         "id": "packing_risk.hollow",
         "points": 1,
         "public": True,
-        "hint": "Three pairs without a common place, and a pair apart.",
+        "hint": "Three pairs without a common place; beside them a path of three points.",
     },
     {
         "id": "packing_risk.common",
@@ -176,8 +176,9 @@ def rows(n, *groups):
 
 
 def probe_packing_risk_hollow(packing_risk, rng):
-    w = np.append(0.7 * balanced(rng), [0.2, 0.1])
-    return {"risk": packing_risk(rows(5, (0, 1), (0, 2), (1, 2), (3, 4)), w)}
+    w = np.append(0.7 * balanced(rng), [0.09, 0.12, 0.09])
+    groups = [(0, 1), (0, 2), (1, 2), (3, 4), (4, 5)]
+    return {"risk": packing_risk(rows(6, *groups), w)}
 
 
 def probe_packing_risk_common(packing_risk, rng):

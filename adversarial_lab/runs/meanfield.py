@@ -35,7 +35,7 @@ class Config:
     """The regression lab: points on [-width, width] with y = sin 2x + noise, and the particles."""
 
     points: int = 16
-    width: float = 1.5
+    width: float = 1.0
     noise: float = 0.1
     neurons: int = 200
     copies: int = 8

@@ -156,3 +156,31 @@ def test_three_pairs_cost_a_half_and_a_hard_classifier_two_thirds():
     cost = np.where(pairs.T > 0, 0.0, np.inf)
     assert play(cost, np.arange(3), np.full(3, 1 / 3)).value == pytest.approx(0.5)
     assert right("multimarginal", 0).startswith("1/2")
+
+
+def test_the_price_of_a_label():
+    label = np.linspace(-5, 5, 100_001)  # f = 1, y = 0
+    gain = (1 - label) ** 2 - 2 * label**2
+    assert gain.max() == pytest.approx(2) and label[gain.argmax()] == pytest.approx(-1)
+    assert right("meanfield", 0) == "2."
+
+
+def test_an_electron_in_every_third():
+    others = sorted((0.1 + i / 3) % 1 for i in (1, 2))
+    assert right("barycenter", 2) == f"At {others[0]:.2f} and {others[1]:.2f}."
+
+
+def test_the_barycenter_of_two_shifted_gaussians():
+    levels = (np.arange(100_000) + 0.5) / 100_000
+    meeting = (norm.ppf(levels, -3) + norm.ppf(levels, 3)) / 2
+    mixture = np.concatenate([norm.ppf(levels, -3), norm.ppf(levels, 3)])
+    assert (meeting.mean(), meeting.var()) == pytest.approx((0, 1), abs=1e-3)
+    assert mixture.var() == pytest.approx(10, abs=1e-3)
+    assert right("barycenter", 0) == "N(0, 1)."
+
+
+def test_the_margin_of_a_linear_classifier_falls_by_the_l1_norm(rng):
+    w, x = torch.randn(2, 6, generator=rng)
+    corners = x + 0.3 * torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 6)
+    assert torch.isclose((corners @ w).min(), x @ w - 0.3 * w.abs().sum())
+    assert "‖w‖₁, inside the loss" in right("robust_objectives", 2)

@@ -1,0 +1,100 @@
+"""Records as pages read them: found by their command and by nothing else, and told honestly."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from adversarial_lab.records import ask, heat_map, minutes, missing, on_cpu, results, table, told
+from adversarial_lab.runs.record import accuracy
+from tools.book import ROOT
+
+RESULTS = ROOT / "book/results"
+
+
+def test_the_command_is_what_the_record_answers_to(tmp_path):
+    asked = ask("trades", "beta=6", scale="quick")
+    made = tmp_path / f"{asked.run_id}.json"
+    made.write_text('{"run_id": "this one"}')
+    command = [sys.executable, *asked.command.split()[1:], "--out", tmp_path]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == asked.record(tmp_path) == {"run_id": "this one"}
+
+
+def test_a_record_of_another_setting_is_not_taken_for_it(tmp_path):
+    (tmp_path / f"{ask('trades', 'beta=6').run_id}.json").write_text("{}")
+    assert ask("trades", "beta=6.0").record(tmp_path) == {}
+    assert ask("trades").record(tmp_path) == {}  # six is the usual value
+    assert ask("trades", "beta=1").record(tmp_path) is None
+    assert ask("trades", scale="full").record(tmp_path) is None
+    assert ask("trades").record(None) is None
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [ask("trades", "beta=1"), ask("pgd"), ask("pgd", "training=standard"), ask("certified")],
+    ids=lambda asked: asked.run_id,
+)
+def test_the_committed_records_are_found(asked):
+    record = asked.record(RESULTS)
+    assert record["run_id"] == asked.run_id and record["scale"] == asked.scale
+
+
+def test_a_missing_record_shows_its_command():
+    command = "`python -m adversarial_lab.runs robust method=pgd --scale full`"
+    assert missing(ask("robust", "method=pgd", scale="full")) == f"*not yet run:* {command}"
+
+
+@pytest.mark.parametrize(
+    "words, scale, message",
+    [
+        (["nothing"], "quick", "run must be one of"),
+        (["pgd"], "huge", "scale must be one of"),
+        (["pgd", "colour=red"], "quick", "settings are key=value with key one of"),
+    ],
+)
+def test_what_no_run_has_is_refused(words, scale, message):
+    with pytest.raises(ValueError, match=message):
+        ask(*words, scale=scale).run_id  # noqa: B018
+
+
+def test_the_folder_is_found_from_a_page_and_from_the_root(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert results() is None
+    (tmp_path / "book/results").mkdir(parents=True)
+    assert results().resolve() == tmp_path / "book/results"
+    monkeypatch.chdir(tmp_path / "book")
+    assert results().resolve() == tmp_path / "book/results"
+
+
+def test_a_share_is_told_with_its_interval():
+    assert told(accuracy(50, 100)) == "50.0% (40.4% to 59.6%, n=100)"  # Wilson's, by hand
+    assert told(accuracy(0, 10_000)).startswith("0.0% (0.0% to 0.0%, n=10,000")
+    assert told(None) == "–"
+
+
+def test_minutes_are_of_the_cpu_only_where_there_was_no_gpu():
+    run = {"seconds": 600.0, "cpu_seconds": 60.0}
+    slow, fast = run | {"hardware": "AMD EPYC, 1 thread(s)"}, run | {"hardware": "NVIDIA H200"}
+    assert on_cpu(slow) and minutes(slow) == 1.0
+    assert not on_cpu(fast) and minutes(fast) == 10.0
+
+
+def test_a_table_is_rectangular():
+    assert table(["a", "b"], [["1", "2"]]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
+    with pytest.raises(ValueError, match="rows must have 2 cells"):
+        table(["a", "b"], [["1"]])
+
+
+def test_a_heat_map_is_read_in_its_order():
+    rows = [
+        {"a": "s", "b": "r", "layer_a": p, "layer_b": q, "cka": v}
+        for p, q, v in [("1", "x", 0.1), ("1", "y", 0.2), ("1", "z", 0.3)]
+        + [("2", "x", 0.4), ("2", "y", 0.5), ("2", "z", 0.6)]
+    ]
+    values, left, right = heat_map({"history": rows}, "s", "r")
+    assert (left, right) == (["1", "2"], ["x", "y", "z"])
+    assert values.tolist() == [[0.1, 0.2, 0.3], [0.4, 0.5, 0.6]]
+    with pytest.raises(ValueError, match=r"a, b must be one of \[\('s', 'r'\)\]"):
+        heat_map({"history": rows}, "r", "s")

@@ -54,9 +54,11 @@ def facts(exercises: ExerciseSet, question: str) -> str:
     told = exercises.questions[question]
     points = exercises.points(question)
     page = f"{SITE}/book/{exercises.stem}.html"
+    section = told["section"]
+    where = f"Section {section}" if section[0].isdigit() else section[0].upper() + section[1:]
     line = (
         f"**{exercises.stem}.{question}** · {points} points · about {told['minutes']} minutes ·"
-        f" {DIFFICULTY[told['difficulty']]} · [Section {told['section']}]({page})"
+        f" {DIFFICULTY[told['difficulty']]} · [{where}]({page})"
     )
     hints = [
         f"<details><summary>Hint {k}</summary>\n\n{hint}\n\n</details>"

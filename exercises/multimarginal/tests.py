@@ -7,7 +7,7 @@ import numpy as np
 QUESTIONS = {
     "hollow_triangle": {
         "title": "Case 4: pairs meet, all three do not",
-        "section": "'Three points'",
+        "section": "lecture",
         "minutes": 15,
         "difficulty": 1,
         "hints": [
@@ -18,7 +18,7 @@ QUESTIONS = {
     },
     "packing_risk": {
         "title": "The packing problem",
-        "section": "'Packing and cover'",
+        "section": "lecture",
         "minutes": 15,
         "difficulty": 2,
         "hints": [
@@ -29,7 +29,7 @@ QUESTIONS = {
     },
     "transport_risk": {
         "title": "The theorem, with its constant",
-        "section": "'The theorem, and its constant'",
+        "section": "lecture",
         "minutes": 25,
         "difficulty": 3,
         "hints": [
@@ -40,7 +40,7 @@ QUESTIONS = {
     },
     "dual_classifier": {
         "title": "The classifier in the dual",
-        "section": "'The theorem, and its constant'",
+        "section": "lecture",
         "minutes": 20,
         "difficulty": 3,
         "hints": [

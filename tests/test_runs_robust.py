@@ -16,6 +16,7 @@ from adversarial_lab import data, nets
 from adversarial_lab.pgd import pgd
 from adversarial_lab.runs import evaluation, speed
 from adversarial_lab.runs.__main__ import main
+from adversarial_lab.runs.classifier import NETWORKS
 from adversarial_lab.runs.crew import Crew
 from adversarial_lab.runs.methods import METHODS
 from adversarial_lab.runs.record import Job
@@ -252,8 +253,18 @@ def test_a_slice_has_the_image_in_its_middle(rng):
     for cut, label, value in zip(cuts, y.tolist(), loss, strict=True):
         assert cut["label"] == label
         assert cut["loss"][middle][middle] == pytest.approx(value, abs=1e-4)
-        assert max(map(max, cut["loss"])) > value  # PGD's point lies ahead
+        along = [line[middle] for line in cut["loss"]]
+        assert sum(along[middle + 1 :]) > sum(along[:middle])  # PGD's point lies ahead
     assert [cut["image"] for cut in cuts] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("preact-resnet18-32", 2.80), ("wrn-16-4", 2.75), ("wrn-28-10", 36.5)]
+)
+def test_wide_and_narrow_networks_have_the_published_sizes(name, millions):
+    with torch.device("meta"):
+        model = NETWORKS[Config(dataset="cifar-10", network=name).network]()
+    assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, rel=5e-3)
 
 
 def test_settings_are_refused_before_anything_runs(tmp_path, capsys):

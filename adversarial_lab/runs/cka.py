@@ -172,7 +172,7 @@ def _network_of(path: Path, config: Config) -> str:
     record = path.with_suffix(".json")
     made = json.loads(record.read_text())["config"] if record.exists() else {}
     usual = USUAL_NETWORK[made.get("dataset", config.dataset)]
-    return known("network", config.network or made.get("network", usual), NETWORKS)
+    return known("network", config.network or made.get("network") or usual, NETWORKS)
 
 
 def _full(v: Tensor) -> Tensor:

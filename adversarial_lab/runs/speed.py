@@ -109,7 +109,7 @@ def matmul_rate(how: Speed, *, side: int | None = None, repeats: int = 10) -> fl
     """FLOP a second of square matrix products on this device, the best of `repeats`."""
     gpu = how.device.type == "cuda"
     side = side or (8192 if gpu else 512)
-    a = torch.ones(side, side, device=how.device, dtype=how.half or torch.float32)
+    a = torch.randn(side, side, device=how.device, dtype=how.half or torch.float32)
     seconds = min(_seconds(lambda: a @ a, gpu) for _ in range(repeats))
     return 2 * side**3 / seconds
 

@@ -82,16 +82,17 @@ def run(config: Config, job: Job) -> dict:
     history = []
     bar = tqdm(LINES, desc="error", disable=not job.progress)
     for line in bar:
-        history += [{"part": "error", "line": line, **row} for row in errors(config, line)]
+        history += [{"line": line, **row} for row in errors(config, line)]
+    limit = []
     for size in tqdm(config.whole("sizes"), desc="limit", disable=not job.progress):
-        history += [{"part": "limit", "size": size, **row} for row in apart(config, size)]
+        limit += [{"size": size, **row} for row in apart(config, size)]
     last = config.whole("times")[-1]
     metrics = {
         f"error at {last}, {row['line']}": {"value": row["upper"], "n": config.points}
         for row in history
-        if row["part"] == "error" and row["t"] == last
+        if row["t"] == last
     }
-    return job.save(metrics, history, {"name": "sin 2x + noise", "n": config.points})
+    return job.save(metrics, history, {"name": "sin 2x + noise", "n": config.points}, limit=limit)
 
 
 def errors(config: Config, line: str) -> Iterator[dict]:

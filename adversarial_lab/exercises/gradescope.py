@@ -34,7 +34,8 @@ STAMP = (2020, 1, 1, 0, 0, 0)  # the same package from the same sources
 
 def package(root: Path, exercises: ExerciseSet, reference: Reference) -> bytes:
     """The zip to upload: grader, exercise set, expected values and seed. Keep it private."""
-    needs = [*(m for m in exercises.modules if m != "numpy"), "numpy", "tqdm"]
+    packages = dict.fromkeys(module.partition(".")[0] for module in exercises.modules)
+    needs = dict.fromkeys([*packages, "numpy", "tqdm"])
     texts = {
         "setup.sh": SETUP.format(requirements=" ".join(needs)),
         "run_autograder": RUN,

@@ -10,9 +10,10 @@ from nbclient import NotebookClient
 
 from tools import build_book
 from tools.book import ROOT, code_pages
-from tools.export_notebooks import NOTEBOOKS, exported
+from tools.export_notebooks import NOTEBOOKS, demos, exported
 
-STEMS = [page.stem for page in code_pages()]
+PAGES = [page.stem for page in code_pages()]
+STEMS = PAGES + [demo.stem for demo in demos()]
 RAW = re.compile(
     r"^ *(`{3,}|:{3,})\{|\{[a-z][\w:-]*\}`|^:{3,}|^\([\w-]+\)=|\]\([\w/-]+\.md|^---$", re.MULTILINE
 )
@@ -28,7 +29,7 @@ def environment(tmp_path_factory):
     return distribution.install(wheel, tmp_path_factory.mktemp("site"))
 
 
-def test_every_page_with_code_has_its_notebook_and_no_other_page_does():
+def test_every_page_with_code_and_every_demo_has_its_notebook_and_nothing_else_does():
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == sorted(STEMS)
 
 
@@ -42,7 +43,7 @@ def test_the_notebooks_are_committed_with_their_pages():
         command = ["git", "status", "--porcelain", "--", *paths]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
 
-    at_work = changed("book", "tools", "_config.yml", "_toc.yml", "_ext")
+    at_work = changed("book", "demos", "tools", "_config.yml", "_toc.yml", "_ext")
     assert at_work or not changed("notebooks"), "commit notebooks/ as `make book` wrote them"
 
 
@@ -63,7 +64,7 @@ def test_a_notebook_opens_with_the_installation_from_the_configured_address(stem
     assert "git+https://github.com/" in first
 
 
-@pytest.mark.parametrize("stem", STEMS)
+@pytest.mark.parametrize("stem", PAGES)  # the demos run in test_demos.py
 @pytest.mark.filterwarnings("default")
 def test_a_notebook_runs_outside_the_checkout(stem, environment, tmp_path):
     here = {"metadata": {"path": tmp_path}}

@@ -1,4 +1,4 @@
-"""Turn the executed pages into notebooks/*.ipynb that read well in Colab and Binder."""
+"""Turn the executed pages and the demos into notebooks/*.ipynb for Colab and Binder."""
 
 from pathlib import Path
 
@@ -8,9 +8,14 @@ from tools.book import ROOT, code_pages, config, read_page
 from tools.plain_markdown import Markdown
 
 NOTEBOOKS = ROOT / "notebooks"
+DEMOS = ROOT / "demos"
+GPU = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4", "provenance": []},
+}  # what Colab is asked for
 SETUP = """\
 # @title Set up {{ display-mode: "form" }}
-# Generated from book/{stem}.md: edit that page, not this notebook.
+# Generated from {source}: edit that page, not this notebook.
 import importlib.util
 
 if importlib.util.find_spec("adversarial_lab") is None:
@@ -35,21 +40,29 @@ def export_all() -> list[Path]:
 
 def exported() -> dict[Path, str]:
     """What notebooks/ must hold, for the pages as the book was last built."""
-    return {NOTEBOOKS / f"{p.stem}.ipynb": export(p) for p in code_pages()}
+    return {NOTEBOOKS / f"{p.stem}.ipynb": export(p) for p in [*code_pages(), *demos()]}
+
+
+def demos() -> list[Path]:
+    """The sources of the classroom notebooks, which are no pages of the book."""
+    return sorted(DEMOS.glob("*.md"))
 
 
 def export(page: Path) -> str:
-    """The page as the text of a notebook."""
+    """The page or demo as the text of a notebook."""
     text = page.read_text(encoding="utf-8")
-    markdown = Markdown(page.stem)
-    setup = SETUP.format(stem=page.stem, **config()["repository"])
+    demo = page.parent == DEMOS
+    markdown = Markdown(page.stem, numbered=not demo)
+    source = page.relative_to(ROOT).as_posix()
+    setup = SETUP.format(source=source, **config()["repository"])
     cells = [nbformat.v4.new_code_cell(setup.rstrip(), metadata={"cellView": "form"})]
     for cell in read_page(text).cells:
         cells += _code(cell, markdown) if cell.cell_type == "code" else _text(cell, markdown)
     for number, cell in enumerate(cells):
         cell["id"] = f"{page.stem}-{number}"
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    notebook = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": kernel})
+    metadata = {"kernelspec": kernel, **(GPU if demo else {})}
+    notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     notebook.nbformat_minor = 5
     return nbformat.writes(notebook) + "\n"
 

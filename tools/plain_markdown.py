@@ -8,6 +8,7 @@ is an error: a reader never sees raw markup.
 import json
 import re
 from functools import cache
+from itertools import repeat
 
 from pybtex.database import parse_file
 
@@ -30,9 +31,9 @@ def numbers() -> dict:
 class Markdown:
     """Translates one page's MyST, cell by cell, into plain Markdown."""
 
-    def __init__(self, stem: str):
-        self.stem = stem
-        self.sections = iter(numbers()["sections"][f"book/{stem}"])
+    def __init__(self, stem: str, numbered: bool = True):
+        self.stem = stem  # of a page of the book, or of a demo: its sections have no numbers
+        self.sections = iter(numbers()["sections"][f"book/{stem}"]) if numbered else repeat("")
         box, fold, inside = self._box, self._fold, self._inside
         self.directives = {"math": self._math, "table": self._table, "solution": fold}
         self.directives |= dict.fromkeys(["hint", "dropdown"], fold)

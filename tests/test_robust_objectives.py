@@ -357,9 +357,9 @@ def test_the_three_formulations_of_a_linear_model_are_in_order(rng):
     together = linear.distributional(w, b, x, y, threat, "squared")
     assert at_most < together  # one budget for all is worse than the same for each
     rho = threat.eps**2
-    sizes = torch.linspace(1.001, 40, 4000) * w.square().sum()
+    sizes = torch.linspace(1.001, 20, 600) * w.square().sum()
     paid = [linear.penalised_squared(w, b, x, y, g) + g * rho for g in sizes.tolist()]
-    assert min(paid).item() == pytest.approx(together.item(), rel=1e-4)  # duality
+    assert min(paid).item() == pytest.approx(together.item(), rel=1e-3)  # duality
 
 
 def test_unknown_losses_are_refused(rng):
@@ -559,10 +559,10 @@ def test_wrm_of_a_network_falls_and_restores_the_model(rng):
     x = torch.rand(64, 2, generator=rng)
     y = (x[:, 0] > 0.5).long()
     adam = torch.optim.Adam(model.parameters(), lr=0.05)
-    objective = partial(wrm, gamma=4.0, steps=5)
-    rows = fit(model, [(x, y)], objective, epochs=30, optimizer=adam, rng=rng, progress=False)
+    objective = partial(wrm, gamma=4.0, steps=3)
+    rows = fit(model, [(x, y)], objective, epochs=12, optimizer=adam, rng=rng, progress=False)
     assert model.training and all(p.requires_grad for p in model.parameters())
-    assert rows[-1]["loss"] < rows[0]["loss"] - 0.2
+    assert rows[-1]["loss"] < rows[0]["loss"] - 0.1
 
 
 def test_wrm_at_a_high_price_is_erm_and_below_it_is_more(rng):
@@ -738,7 +738,7 @@ def test_one_row_of_cells_is_the_gaussian_of_17_6(eps):
 def test_the_optimal_disc_is_stationary(eps):
     rho1 = lambda r: np.exp(-(r**2))  # noqa: E731
     rho0 = lambda r: 0.25 * np.exp(-(r**2) / 4)  # noqa: E731
-    at, h = cells(120, 4.0)
+    at, h = cells(100, 4.0)
     r = np.hypot(*at)
     total = (rho0(r) + rho1(r)).sum()
     best = optimal_sets(rho0(r) / total, rho1(r) / total, eps, h)

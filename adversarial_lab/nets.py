@@ -77,6 +77,28 @@ class PreActBlock(nn.Module):
         return skip + self.conv2(F.relu(self.norm2(self.conv1(active))))
 
 
+class PreActBottleneck(nn.Module):
+    """The same around 1x1, 3x3 and 1x1 convolutions, the 3x3 on a fourth of the channels."""
+
+    def __init__(self, before: int, after: int, stride: int) -> None:
+        super().__init__()
+        inner = after // 4
+        self.norm1 = nn.BatchNorm2d(before)
+        self.conv1 = nn.Conv2d(before, inner, 1, bias=False)
+        self.norm2 = nn.BatchNorm2d(inner)
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=1, bias=False)
+        self.norm3 = nn.BatchNorm2d(inner)
+        self.conv3 = nn.Conv2d(inner, after, 1, bias=False)
+        same = before == after and stride == 1
+        self.shortcut = None if same else nn.Conv2d(before, after, 1, stride, bias=False)
+
+    def forward(self, x: Float[Tensor, "n a h w"]) -> Float[Tensor, "n b i j"]:
+        active = F.relu(self.norm1(x))
+        skip = x if self.shortcut is None else self.shortcut(active)
+        inner = self.conv2(F.relu(self.norm2(self.conv1(active))))
+        return skip + self.conv3(F.relu(self.norm3(inner)))
+
+
 def preact_resnet18(
     width: int = 64, classes: int = 10, normalize: nn.Module | None = None
 ) -> nn.Sequential:
@@ -87,7 +109,20 @@ def preact_resnet18(
     if width < 1 or classes < 2:
         raise ValueError(f"need width >= 1 and classes >= 2, got {width} and {classes}")
     widths = [width, 2 * width, 4 * width, 8 * width]
-    return _preact(normalize or cifar10_normalize(), width, widths, 2, classes)
+    return _preact(normalize or cifar10_normalize(), width, widths, [2, 2, 2, 2], classes)
+
+
+def preact_resnet50(
+    width: int = 64, classes: int = 10, normalize: nn.Module | None = None
+) -> nn.Sequential:
+    """PreActResNet-50, of bottlenecks, for (n, 3, 32, 32): 23.51M parameters at width 64.
+
+    normalize: the first layer, by default CIFAR-10's channel means and deviations.
+    """
+    if width < 1 or classes < 2:
+        raise ValueError(f"need width >= 1 and classes >= 2, got {width} and {classes}")
+    first, widths = normalize or cifar10_normalize(), [4 * width * 2**k for k in range(4)]
+    return _preact(first, width, widths, [3, 4, 6, 3], classes, PreActBottleneck)
 
 
 def wide_resnet(
@@ -103,18 +138,23 @@ def wide_resnet(
             f"need depth 10, 16, 22, ..., width >= 1, classes >= 2; got {depth}, {width}, {classes}"
         )
     widths = [16 * width, 32 * width, 64 * width]
-    return _preact(normalize or nn.Identity(), 16, widths, (depth - 4) // 6, classes)
+    return _preact(normalize or nn.Identity(), 16, widths, [(depth - 4) // 6] * 3, classes)
 
 
 def _preact(
-    first: nn.Module, before: int, widths: list[int], blocks: int, classes: int
+    first: nn.Module,
+    before: int,
+    widths: list[int],
+    counts: list[int],
+    classes: int,
+    kind: type[PreActBlock] | type[PreActBottleneck] = PreActBlock,
 ) -> nn.Sequential:
     """A 3x3 convolution to `before` channels, stages of blocks, pooling, one dense layer."""
     layers: list[nn.Module] = [first, nn.Conv2d(3, before, 3, padding=1, bias=False)]
-    for stage, after in enumerate(widths):
-        for block in range(blocks):
+    for stage, (after, count) in enumerate(zip(widths, counts, strict=True)):
+        for block in range(count):
             stride = 2 if stage and not block else 1
-            layers.append(PreActBlock(before, after, stride))
+            layers.append(kind(before, after, stride))
             before = after
     head = [nn.BatchNorm2d(before), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     return nn.Sequential(*layers, *head, nn.Linear(before, classes))

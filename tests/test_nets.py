@@ -22,11 +22,15 @@ def test_networks_have_the_stated_sizes_and_shapes(rng):
     assert size(nets.mnist_cnn()) == 166_406
     assert size(nets.preact_resnet18()) == 11_172_170
     assert size(nets.preact_resnet18(width=32)) == 2_796_714
+    assert size(nets.preact_resnet50()) == 23_513_162
     x = torch.rand(2, 3, 32, 32, generator=rng)
+    assert nets.preact_resnet50(width=4, classes=7)(x).shape == (2, 7)
     assert nets.preact_resnet18(width=8, classes=7)(x).shape == (2, 7)
     assert nets.mnist_cnn()(torch.rand(3, 1, 28, 28)).shape == (3, 10)
     with pytest.raises(ValueError, match="width >= 1 and classes >= 2, got 0 and 10"):
         nets.preact_resnet18(width=0)
+    with pytest.raises(ValueError, match="classes >= 2, got 64 and 1"):
+        nets.preact_resnet50(classes=1)
 
 
 def test_normalisation_is_inside_the_network(rng):
@@ -49,8 +53,11 @@ def test_a_preactivation_block_adds_to_its_input(rng):
     torch.manual_seed(0)
     block = nets.PreActBlock(4, 4, 1).eval()
     torch.nn.init.zeros_(block.conv2.weight)
+    narrow = nets.PreActBottleneck(4, 4, 1).eval()
+    torch.nn.init.zeros_(narrow.conv3.weight)
     x = torch.randn(1, 4, 5, 5, generator=rng)
     torch.testing.assert_close(block(x), x)
+    torch.testing.assert_close(narrow(x), x)
 
 
 @pytest.mark.parametrize("name", sorted(nets.SHIPPED))

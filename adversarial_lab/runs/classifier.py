@@ -73,6 +73,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "dm-large": nets.dm_large,
     "preact-resnet18": nets.preact_resnet18,
     "preact-resnet18-32": partial(nets.preact_resnet18, 32),  # half as wide, a quarter the weights
+    "preact-resnet50": nets.preact_resnet50,
     "wrn-16-4": partial(nets.wide_resnet, 16, 4),
     "wrn-28-10": partial(nets.wide_resnet, 28, 10),
     "wrn-34-10": nets.wide_resnet,

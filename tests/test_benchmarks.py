@@ -1,12 +1,14 @@
 """The benchmark's arithmetic and its judge, without timing anything."""
 
 import json
+from dataclasses import replace
 from functools import partial
 
 import pytest
 import torch
 
-from benchmarks import bench_pgd, harness
+from adversarial_lab import data
+from benchmarks import bench_certified, bench_multimarginal, bench_pgd, harness
 from benchmarks.bench_pgd import LEAN, MAKERS, OURS, STOP, USUAL, Setting
 
 
@@ -87,3 +89,28 @@ def test_all_rounds_are_saved(tmp_path):
     assert saved["results"]["mnist-pgd"][0]["seconds"] == [1.0, 2.0]
     assert saved["setting"]["steps"] == 40 and saved["versions"]["torch"]
     assert saved["machine"]["clock"] in ("CPU time", "wall")
+
+
+def test_the_hand_written_loop_bounds_as_we_do():
+    s = replace(bench_certified.SETTINGS["interval bounds"], images=20, batch=10)
+    x, y = data.load("mnist-mini", "test", s.images)
+    mine, loop = (
+        bench_certified.contender(make, s, x, y)(0)
+        for make in (bench_certified.ours, bench_certified.loop)
+    )
+    found = {bench_certified.OURS: mine, bench_certified.LOOP: loop}
+    assert mine.any()
+    bench_certified.check(s, found)
+    loop *= 1 + 1e-4
+    with pytest.raises(AssertionError, match="interval bounds of hand-written loop differ"):
+        bench_certified.check(s, found)
+
+
+def test_the_published_way_finds_our_bound(monkeypatch):
+    s = replace(next(iter(bench_multimarginal.SETTINGS.values())), per_class=15, eps=4.0, rounds=1)
+    rows = bench_multimarginal.measure(replace(s, dataset="mnist-mini"))
+    assert rows[0].accuracy == pytest.approx(rows[1].accuracy, abs=1e-7)
+    assert 0 < rows[0].accuracy[0] < 1
+    monkeypatch.setattr(bench_multimarginal, "ours", lambda *anything: torch.tensor(0.0))
+    with pytest.raises(AssertionError, match="the bounds differ"):
+        bench_multimarginal.measure(replace(s, dataset="mnist-mini"))

@@ -236,6 +236,13 @@ def test_the_comonotone_coupling_by_hand():
     assert chain.index.tolist() == [[0, 0, 1], [0, 2, 2]]
 
 
+def test_the_order_of_the_points_does_not_matter():
+    points, masses = on_a_line(10)
+    z, m = quantile_average(points, masses, LAM)
+    turned = quantile_average([x[::-1] for x in points], [m[::-1] for m in masses], LAM)
+    assert turned[0] == pytest.approx(z) and turned[1] == pytest.approx(m)
+
+
 def test_rounding_makes_no_tuples():
     thirds, tenths = np.full(3, 1 / 3), np.full(30, 1 / 30)
     assert len(comonotone([thirds, tenths]).mass) == 30

@@ -16,7 +16,7 @@ from adversarial_lab.multimarginal.coupling import SAME
 from adversarial_lab.transport.overlap import check_weights
 
 Grid = Float[np.ndarray, "*grid"]
-Kernel = Float[np.ndarray, "m m"]  # -cost / eta along one axis
+Kernel = Float[np.ndarray, "_ _"]  # -cost / eta along one axis
 
 
 @dataclass(frozen=True, eq=False)

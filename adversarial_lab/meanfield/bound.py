@@ -70,7 +70,9 @@ def maximise(
 def _rise(gradient: Corners, half: Corners, curvature: Values) -> Values:
     """The largest gradient.delta + M/2 |delta|^2 in the box, coordinate by coordinate."""
     slope, bend = gradient.abs(), curvature[:, None]
-    inside = slope / (-bend).clamp(min=1e-300)  # where M < 0: the top of the parabola
+    inside = slope / (-bend).clamp(
+        min=torch.finfo(bend.dtype).tiny
+    )  # where M < 0: the top of the parabola
     far = torch.where(bend < 0, torch.minimum(inside, half), half)
     return (slope * far + bend / 2 * far.square()).sum(1)
 

@@ -141,7 +141,7 @@ def _merged(
     cells, index = keys.unique(dim=0, return_inverse=True)
     total = x.new_zeros(len(cells)).index_add(0, index, size)
     middle = x.new_zeros(len(cells), x.shape[1]).index_add(0, index, size[:, None] * x)
-    middle = middle / total.clamp(min=1e-300)[:, None]
+    middle = middle / total.clamp(min=torch.finfo(x.dtype).tiny)[:, None]
     spread = float(size @ (x - middle[index]).square().sum(1))
     return middle, total * cells[:, -1], spread
 

@@ -30,10 +30,11 @@ from adversarial_lab.multimarginal import (
     soft_classifier,
     transport,
 )
+from adversarial_lab.multimarginal.coupling import couple
 from adversarial_lab.multimarginal.enclosing import ball_weights, squared_radius
 from adversarial_lab.multimarginal.groups import common_point
 from adversarial_lab.multimarginal.pairs import pairs
-from adversarial_lab.multimarginal.sinkhorn import sinkhorn
+from adversarial_lab.multimarginal.sinkhorn import scaling, sinkhorn
 from adversarial_lab.multimarginal.toy import toy
 from adversarial_lab.runs import bounds
 from adversarial_lab.runs.__main__ import main
@@ -523,6 +524,38 @@ def test_classifier_and_attack_attain_the_bound(norm):
         assert attack.risk(guess, p.y) >= last.risk - 1e-9
 
 
+@pytest.mark.parametrize("norm, step", [("linf", 16), ("l2", 16), ("l2", 7)])
+def test_bytes_at_the_threshold_are_within_reach_of_their_centre(norm, step):
+    """k/255 in float32 is off by more than touching allows: the saddle must see what k says."""
+    threat, y = ball(norm, step / 510), torch.arange(2)
+    for low in range(0, 255 - step, 9):
+        x = torch.tensor([[low], [low + step]]).float() / 255
+        best = optimal_risk(x, y, threat)
+        classify, attack = soft_classifier(x, y, best.q, threat), optimal_attack(x, best, threat)
+        assert best.risk == attack.damage(y) == 0.5
+        assert attack.risk(classify, y) == pytest.approx(0.5, abs=1e-12)
+        _, cost = meeting_places(x, y, threat)
+        assert play(cost, y.numpy(), np.full(2, 0.5)).value == pytest.approx(0.5)
+
+
+def test_labels_that_are_no_columns_are_refused():
+    x, signs = torch.zeros(2, 1, dtype=torch.float64), torch.tensor([-1, 1])
+    best = optimal_risk(x, signs, ball("l2", 1.0))
+    assert best.risk == pytest.approx(0.5)
+    attack = optimal_attack(x, best, ball("l2", 1.0))
+    with pytest.raises(ValueError, match=r"labels must be whole numbers >= 0, got \[-1, 1\]"):
+        attack.damage(signs)
+    with pytest.raises(ValueError, match="labels must be whole numbers >= 0"):
+        soft_classifier(x, signs, best.q, ball("l2", 1.0))
+
+
+def test_an_attack_cannot_reach_a_group_without_a_common_point():
+    threat = ball("l2", 0.51)
+    above = optimal_risk(TRIANGLE, THREE, threat, rips=True)
+    with pytest.raises(ValueError, match=r"a group 0.57735 from its centre, beyond eps=0.51"):
+        optimal_attack(TRIANGLE, above, threat)
+
+
 # -- entropic transport ----------------------------------------------------------------------------
 
 
@@ -580,8 +613,11 @@ def test_bad_settings_are_refused(unchecked):
         bound(found, y, "l3")
     with pytest.raises(ValueError, match="labels must have shape"):
         bound(found, y[:-1], "l2")
-    with pytest.raises(ValueError, match="order must be >= 2"):
-        bound(found, y, "l2", order=1)
+    for order in (1, 2.5):
+        with pytest.raises(ValueError, match=f"order must be a whole number >= 2, .*{order}"):
+            bound(found, y, "l2", order=order)
+    with pytest.raises(ValueError, match="norm must be one of .*, got 'l3'"):
+        radius(distances(x[:3], "l2"), "l3")
     with pytest.raises(ValueError, match="norm='l1' has no exact test"):
         bound(conflicts(x, y, ball("l1", 0.5)), y, "l1")
     with pytest.raises(ValueError, match="l1"):
@@ -594,6 +630,52 @@ def test_bad_settings_are_refused(unchecked):
         induced_cost(np.zeros((24, 1)), y.numpy())
     with pytest.raises(ValueError, match="eta must be finite and > 0"):
         next(sinkhorn(np.zeros((2, 2)), np.ones(1), eta=0.0))
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        ({"y": np.array([-1, 1])}, "y must hold classes 0, 1, 2, ..., got -1"),
+        (
+            {"y": np.array([0, 1, 1])},
+            "cost, y and weights must have one length > 0, got 2, 3 and 2",
+        ),
+        ({"weights": np.array([-0.5, 1.5])}, "weights must be finite and >= 0, the least is -0.5"),
+        ({"weights": np.array([np.nan, 1.0])}, "weights must be finite and >= 0"),
+        ({"cost": np.array([[0.0], [np.nan]])}, "cost must be >= 0"),
+        ({"cost": np.array([[0.0], [-1.0]])}, "cost must be >= 0"),
+        ({"cost": np.array([[0.0], [np.inf]])}, "cost must have a finite entry for every point"),
+    ],
+)
+def test_a_game_that_is_none_is_refused(change, message, unchecked):
+    good = {"cost": np.zeros((2, 1)), "y": np.array([0, 1]), "weights": np.full(2, 0.5)}
+    assert play(**good).value == pytest.approx(0.5)
+    with pytest.raises(ValueError, match=message):
+        play(**(good | change))
+
+
+@pytest.mark.parametrize(
+    "table, side, message",
+    [
+        ([[0, np.nan], [1, 0]], [0.5, 0.5], "table must be finite, or inf"),
+        ([[0, -np.inf], [1, 0]], [0.5, 0.5], "table must be finite, or inf"),
+        ([[0, 1], [1, 0]], [np.nan, 1], "marginals must be finite, >= 0, and have some mass"),
+        ([[0, 1], [1, 0]], [-1, 2], "marginals must be finite, >= 0, and have some mass"),
+        ([[0, 1], [1, 0]], [0, 0], "marginals must be finite, >= 0, and have some mass"),
+    ],
+)
+def test_a_transport_problem_that_is_none_is_refused(table, side, message):
+    for solver in (couple, lambda table, sides: next(scaling(table, sides, eta=0.1))):
+        with pytest.raises(ValueError, match=message):
+            solver(np.array(table, float), [np.array(side, float)] * 2)
+
+
+def test_a_point_that_may_go_nowhere_is_named():
+    table = np.array([[np.inf, np.inf], [1, 0]])
+    with pytest.raises(ValueError, match="table is inf on every tuple of a point that has mass"):
+        next(scaling(table, [np.full(2, 0.5)] * 2, eta=0.1))
+    massless = [np.array([0.0, 1.0]), np.array([0.0, 1.0])]
+    assert [*scaling(table, massless, eta=0.1)][-1].value == 0
 
 
 def test_l1_has_pairs():

@@ -133,6 +133,31 @@ def test_at_the_threshold_floats_touch_in_spite_of_rounding(norm):
     assert pairs(found) == {(0, 1), (2, 3)}
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("norm", NORMS)
+def test_whole_numbers_that_float32_does_not_hold_are_no_bytes(norm, dtype):
+    """65,802 and 65,803 are 255 apart in steps of 1/255, 256 apart when rounded to float32."""
+    start = torch.arange(65793, 66200, 2)
+    x = torch.stack([start, start + 1], 1).view(-1, 1).to(dtype)
+    labels = torch.arange(2).repeat(len(start))
+    assert len(conflicts(x, labels, ball(norm, 0.5))) == len(x) - 1
+    assert len(conflicts(x, labels, ball(norm, 0.499))) == 0
+
+
+@pytest.mark.parametrize("unit", [1e-130, 1e-23, 1e-19, 1e18, 1e28])
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_unit_of_the_data_does_not_matter(norm, unit, rng):
+    x, labels = cloud(rng, n=80, dtype=torch.float64)
+    known = pairs(conflicts(x, labels, ball(norm, 0.1)))
+    assert 20 < len(known) == len(known & pairs(conflicts(unit * x, labels, ball(norm, unit / 10))))
+    if 1e-30 < unit:
+        few = pairs(conflicts((unit * x).float(), labels, ball(norm, unit / 10)))
+        assert few == known
+    outlier = torch.cat([unit * x, torch.full((1, 2), 1e29)])
+    labels = torch.cat([labels, labels[:1]])
+    assert known <= pairs(conflicts(outlier.double(), labels, ball(norm, unit / 10)))
+
+
 def test_far_from_the_origin_the_screen_still_lets_every_pair_through(rng):
     x, labels = cloud(rng, n=80, dtype=torch.float64)
     for shift in (0.0, 1e3, 1e6):
@@ -212,12 +237,24 @@ def test_an_interrupted_search_goes_on_where_it_was(rng, tmp_path, monkeypatch):
     assert len(conflicts(x + 1e-3, labels, threat, cache=tmp_path)) and done  # other data
 
 
+@pytest.mark.parametrize("kind", [int, float, np.float64])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_the_cache_takes_any_number_as_eps_and_any_dtype(kind, dtype, rng, tmp_path):
+    x, labels = cloud(rng, n=30, dtype=dtype)
+    for eps in (kind(2), kind(1), kind(2)):
+        threat = ball("l2", eps)
+        found = conflicts(9 * x, labels, threat, cache=tmp_path)
+        assert pairs(found) == pairs(conflicts(9 * x, labels, threat))
+    assert [p.name for p in tmp_path.rglob("*.npz")] == ["all-4.0.npz"]
+
+
 # -- bad input -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda x, y: ((255 * x).byte(), y), r"got torch.uint8: bytes need / 255 first"),
         (lambda x, y: (x, y[:-1]), r"labels must have shape \(6,\), got \(5,\)"),
         (lambda x, y: (x, 0 * y), "at least two classes, got one"),
         (lambda x, y: (x * float("nan"), y), "x must be finite"),
@@ -243,6 +280,33 @@ def test_weights_that_are_no_distribution_are_refused(weights, message, unchecke
     x, labels = cloud(rng, n=6)
     with pytest.raises(ValueError, match=message):
         optimal_risk(x, labels, ball("l2", 0.1), weights)
+
+
+def test_weights_may_be_a_list_or_of_any_type(unchecked):
+    x, labels = torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1])
+    for weights in ([0.25, 0.75], torch.tensor([0.25, 0.75]), np.array([0.25, 0.75], np.float32)):
+        assert optimal_risk(x, labels, ball("l2", 0.5), weights) == 0.25
+    assert optimal_risk(x, labels, ball("l2", 0.5), np.array([1, 0])) == 0
+    with pytest.raises(ValueError, match=r"weights must sum to one, got 0.99999997"):
+        optimal_risk(x, labels, ball("l2", 0.5), np.array([0.1, 0.9], np.float32))
+
+
+def test_a_huge_eps_is_a_constant_classifier(rng):
+    x, labels = cloud(rng, n=9)
+    for norm in NORMS:
+        assert optimal_risk(x, labels, ball(norm, 1e300)) == pytest.approx(4 / 9)
+
+
+def test_points_that_span_too_much_are_refused():
+    x = torch.tensor([[0.0], [1e200]], dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"x must span less than 1e\+30, got 1e\+200"):
+        conflicts(x, torch.tensor([0, 1]), ball("l2", 1.0))
+
+
+def test_a_sample_without_points_is_refused(rng):
+    x, _ = cloud(rng, n=2)
+    with pytest.raises(ValueError, match="x0 and x1 must hold points, got 0 and 2"):
+        divergence(x[:0], x, ball("l2", 0.1))
 
 
 def test_weights_of_one_sample_that_are_no_distribution_are_refused(rng):
@@ -593,7 +657,7 @@ def test_matched_samples_approach_the_gaussian_risk():
     assert matched == pytest.approx(risk_on_the_line(x0[:1000], x1[:1000], eps), abs=1e-12)
 
 
-def test_the_line_refuses_what_is_no_sample():
+def test_the_line_refuses_what_is_no_sample(unchecked):
     x = np.array([0.0, 1.0])
     with pytest.raises(ValueError, match="x0, x1 and eps >= 0 must be finite, got eps=-1"):
         risk_on_the_line(x, x, -1.0)
@@ -601,6 +665,14 @@ def test_the_line_refuses_what_is_no_sample():
         risk_on_the_line(x * np.nan, x, 1.0)
     with pytest.raises(ValueError, match="weights must sum to one"):
         risk_on_the_line(x, x, 1.0, (x, x))
+    with pytest.raises(ValueError, match="weights must have 2 and 1 entries, got 1 and 2"):
+        risk_on_the_line(x, x[:1], 1.0, (x[:1], x))
+    for none in (x[:0], x[:, None]):
+        with pytest.raises(ValueError, match="x0 and x1 must be one or more numbers"):
+            risk_on_the_line(x, none, 1.0)
+    for k, pair in enumerate([(lambda p: p * np.nan, normal.ppf), (normal.ppf, lambda p: -p)]):
+        with pytest.raises(ValueError, match=f"quantile{k} must not decrease"):
+            risk_bracket(*pair, 0.1)
     with pytest.raises(ValueError, match="priors must sum to one"):
         risk_bracket(normal.ppf, normal.ppf, 0.1, priors=(0.5, 0.6))
     with pytest.raises(ValueError, match="cells must be >= 1 and eps finite and >= 0, got 0"):

@@ -19,7 +19,7 @@ from torch import Tensor
 from adversarial_lab.multimarginal.enclosing import centre
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
-from adversarial_lab.transport.neighbours import TOUCH
+from adversarial_lab.transport.neighbours import TOUCH, in_float64
 
 Weights = Float[np.ndarray, " n"]
 Cost = Float[np.ndarray, "n places"]
@@ -44,8 +44,9 @@ def play(cost: Cost, y: Classes, weights: Weights) -> Game:
     r"""(AT) as a linear program: $\mu(Z)-\max\sum_iw_iq_i$ s.t. $q_i\le f_{y_i}(l)+c(x_i,l)$.
 
     And f >= 0 with sum at most one at every place l. The multipliers are the optimal attack.
-    weights >= 0 of any sum; y in 0..K-1; each row of cost needs a finite entry.
+    weights >= 0 of any sum; y in 0..K-1; each row of cost needs a finite entry. ValueError else.
     """
+    check_game(cost, y, weights)
     n, places = cost.shape
     classes = int(y.max()) + 1
     i, place = np.nonzero(np.isfinite(cost))
@@ -66,6 +67,23 @@ def play(cost: Cost, y: Classes, weights: Weights) -> Game:
     moved[i, place] = np.maximum(-result.ineqlin.marginals[: len(i)], 0)
     f = with_the_slack(result.x[n:].reshape(places, classes))
     return Game(weights.sum() + result.fun, (f.T[y] + cost).min(1), f, moved)
+
+
+def check_game(cost: Cost, y: Classes, weights: Weights) -> None:
+    """Raise ValueError unless the three describe one game."""
+    if not len(cost) == len(y) == len(weights) > 0:
+        raise ValueError(
+            f"cost, y and weights must have one length > 0, got {len(cost)},"
+            f" {len(y)} and {len(weights)}"
+        )
+    if y.min() < 0:
+        raise ValueError(f"y must hold classes 0, 1, 2, ..., got {y.min()}")
+    if not (np.isfinite(weights).all() and weights.min() >= 0):
+        raise ValueError(f"weights must be finite and >= 0, the least is {weights.min()}")
+    if not (cost >= 0).all():  # NaN is caught here too
+        raise ValueError("cost must be >= 0, inf for what is out of reach, and never NaN")
+    if not np.isfinite(cost).any(1).all():
+        raise ValueError("cost must have a finite entry for every point: somewhere it has to go")
 
 
 def with_the_slack(f: Float[np.ndarray, "places K"]) -> Float[np.ndarray, "places K"]:
@@ -99,7 +117,7 @@ def meeting_places(
 
     Written from the definition, subset by subset: for a handful of points.
     """
-    z = x.detach().cpu().double()
+    z = in_float64(x)
     places = torch.stack(list(_centres(z, labels, threat)))
     distance = torch.stack([threat.distance(places, p.expand_as(places)) for p in z]).numpy()
     return places, np.where(distance <= reach(threat), 0.0, np.inf)

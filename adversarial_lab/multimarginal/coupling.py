@@ -73,8 +73,10 @@ def check_marginals(table: Table, marginals: Sequence[Masses]) -> None:
         raise ValueError(f"marginals have {sizes} points, the table has shape {table.shape}")
     if table.size > TUPLES:
         raise ValueError(f"{table.size} tuples are more than {TUPLES}: take coarser grids")
-    if min(side.min() for side in marginals) < 0:
-        raise ValueError("marginals must be >= 0")
+    if not (table > -np.inf).all():  # NaN is caught here too
+        raise ValueError("table must be finite, or inf for a forbidden tuple")
+    if not all(side.min() >= 0 and 0 < side.sum() < np.inf for side in marginals):
+        raise ValueError("marginals must be finite, >= 0, and have some mass")
     totals = [float(side.sum()) for side in marginals]
     if max(totals) - min(totals) > SAME * max(totals):
         raise ValueError(f"marginals must have one total mass, got {totals}")

@@ -112,6 +112,8 @@ def radius(distance: Float[np.ndarray, "k k"], norm: str) -> float:
 
     Exact for groups of up to ten or so; l1 has pairs only.
     """
+    if norm not in ENCLOSING:
+        raise ValueError(f"norm must be one of {sorted(ENCLOSING)}, got {norm!r}")
     return ENCLOSING[norm].radius(np.asarray(distance, float))
 
 

@@ -121,7 +121,7 @@ def in_a_ball(conflicts: Conflicts) -> Meets:
     level = pairs_level(conflicts)
     order = np.argsort(conflicts.i.astype(np.int64) * conflicts.n + conflicts.j)
     keys, squares = level.keys, conflicts.distance[order] ** 2
-    limit = (conflicts.radius / 2 * (1 + TOUCH)) ** 2
+    limit = np.square(conflicts.radius / 2 * (1 + TOUCH))
 
     def meets(members: Members) -> Bool[np.ndarray, " m"]:
         m, k = members.shape

@@ -124,5 +124,7 @@ def completed(
 
 
 def check_order(order: int | None) -> None:
-    if order is not None and order < 2:
-        raise ValueError(f"order must be >= 2, or None for groups of any size, got {order}")
+    if order is not None and (order < 2 or order != int(order)):
+        raise ValueError(
+            f"order must be a whole number >= 2, or None for groups of any size, got {order}"
+        )

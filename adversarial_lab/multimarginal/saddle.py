@@ -18,6 +18,7 @@ from adversarial_lab.multimarginal.enclosing import centre
 from adversarial_lab.multimarginal.packing import Packing, Weights
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
+from adversarial_lab.transport.neighbours import in_float64
 from adversarial_lab.transport.saddle import ORDER
 
 Soft = Callable[[Points], Float[Tensor, "m K"]]
@@ -29,9 +30,10 @@ def soft_classifier(x: Points, labels: Labels, q: Weights, threat: ThreatModel) 
     For z (m, *d) it returns (m, K), rows summing to one; K = largest label + 1. Its probability of
     being right is at least q_j all over N(x_j).
     """
-    known = x.detach().cpu().double().flatten(1)
-    worth, classes = torch.from_numpy(q), int(labels.max()) + 1
-    member = torch.nn.functional.one_hot(labels.cpu(), classes).double()
+    known = in_float64(x).flatten(1)
+    y = check_classes(labels)
+    worth, classes = torch.from_numpy(q), int(y.max()) + 1
+    member = torch.nn.functional.one_hot(y, classes).double()
 
     def classify(z: Points) -> Float[Tensor, "m K"]:
         rows = z.detach().cpu().double().flatten(1)
@@ -48,7 +50,10 @@ def soft_classifier(x: Points, labels: Labels, q: Weights, threat: ThreatModel) 
 
 @dataclass(frozen=True, eq=False)
 class Attack:
-    """Mass moved from points to places: `mass[k]` of point[k] goes to places[place[k]]."""
+    """Mass moved from points to places: `mass[k]` of point[k] goes to places[place[k]].
+
+    labels: the classes 0, 1, 2, ... as `soft_classifier` takes them.
+    """
 
     places: Points
     point: Int[np.ndarray, " r"]
@@ -57,7 +62,7 @@ class Attack:
 
     def damage(self, labels: Labels) -> float:
         """The risk of the best answer at every place: no classifier has less."""
-        y = labels.cpu().numpy()
+        y = check_classes(labels).numpy()
         table = np.zeros((len(self.places), int(y.max()) + 1))
         np.add.at(table, (self.place, y[self.point]), self.mass)
         return float(table.sum() - table.max(1).sum())
@@ -65,12 +70,23 @@ class Attack:
     def risk(self, classify: Soft, labels: Labels) -> float:
         """The risk of a soft classifier under this attack."""
         f = classify(self.places).numpy()
-        return float(self.mass @ (1 - f[self.place, labels.cpu().numpy()[self.point]]))
+        y = check_classes(labels).numpy()
+        return float(self.mass @ (1 - f[self.place, y[self.point]]))
+
+
+def check_classes(labels: Labels) -> Labels:
+    """The labels on the CPU, if they number columns: whole and >= 0."""
+    if labels.is_floating_point() or labels.min() < 0:
+        raise ValueError(f"labels must be whole numbers >= 0, got {labels.unique().tolist()[:5]}")
+    return labels.cpu()
 
 
 def optimal_attack(x: Points, packing: Packing, threat: ThreatModel) -> Attack:
-    """Every group's mass to its centre; a point covered more than once over shares its weight."""
-    z = x.detach().cpu().double()
+    """Every group's mass to its centre; a point covered more than once over shares its weight.
+
+    Raises ValueError where a group has no common point: a packing with `rips`, or a larger eps.
+    """
+    z = in_float64(x)
     groups = [g for members in packing.groups for g in members]
     mass = np.concatenate(packing.masses)
     size = np.array([len(g) for g in groups])
@@ -78,4 +94,7 @@ def optimal_attack(x: Points, packing: Packing, threat: ThreatModel) -> Attack:
     covered = np.bincount(point, mass[place], minlength=len(z))
     share = mass[place] * (packing.weights / np.where(covered > 0, covered, 1))[point]
     places = torch.stack([z[g[0]] if len(g) == 1 else centre(z[g], threat) for g in groups])
+    far = threat.distance(z[point], places[place]).max().item()
+    if far > reach(threat) + 1e-9 * far:
+        raise ValueError(f"packing has a group {far:.6g} from its centre, beyond eps={threat.eps}")
     return Attack(places, point, place, share)

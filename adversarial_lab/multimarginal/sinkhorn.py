@@ -63,6 +63,8 @@ def scaling(
     check_marginals(table, marginals)
     some = [np.flatnonzero(side) for side in marginals]  # a point without mass takes no part
     inner = table[np.ix_(*some)]
+    if any(np.isinf(inner).all(_others(axis, inner.ndim)).any() for axis in range(inner.ndim)):
+        raise ValueError("table is inf on every tuple of a point that has mass")
     sides = [side[i] for side, i in zip(marginals, some, strict=True)]
     log_sides = [_along(np.log(side), axis, table.ndim) for axis, side in enumerate(sides)]
     log_pi = -inner / eta + sum(log_sides)
@@ -79,9 +81,12 @@ def scaling(
 
 
 def _log_marginal(log_pi: Float[np.ndarray, "..."], axis: int) -> Float[np.ndarray, " m"]:
-    others = tuple(k for k in range(log_pi.ndim) if k != axis)
-    return logsumexp(log_pi, axis=others)
+    return logsumexp(log_pi, axis=_others(axis, log_pi.ndim))
 
 
 def _along(v: Float[np.ndarray, " m"], axis: int, ndim: int) -> Float[np.ndarray, "..."]:
-    return np.expand_dims(v, tuple(k for k in range(ndim) if k != axis))
+    return np.expand_dims(v, _others(axis, ndim))
+
+
+def _others(axis: int, ndim: int) -> tuple[int, ...]:
+    return tuple(k for k in range(ndim) if k != axis)

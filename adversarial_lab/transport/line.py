@@ -39,9 +39,15 @@ def risk_on_the_line(
     weights: of each sample, with sums that are the priors; by default 1/2, spread evenly.
     """
     samples = (x0, x1)
+    if not all(x.ndim == 1 and len(x) for x in samples):
+        raise ValueError(f"x0 and x1 must be one or more numbers, got {x0.shape} and {x1.shape}")
     if not (all(np.isfinite(x).all() for x in samples) and 0 <= eps < np.inf):
         raise ValueError(f"x0, x1 and eps >= 0 must be finite, got eps={eps}")
     w = weights or tuple(np.full(len(x), 0.5 / len(x)) for x in samples)
+    if [len(part) for part in w] != [len(x) for x in samples]:
+        raise ValueError(
+            f"weights must have {len(x0)} and {len(x1)} entries, got {len(w[0])} and {len(w[1])}"
+        )
     check_weights(np.concatenate(w), len(x0) + len(x1))
     reach = 2 * eps * (1 + TOUCH)
     first, second = (x.argsort() for x in samples)
@@ -67,7 +73,11 @@ def risk_bracket(
     if cells < 1 or not 0 <= eps < np.inf:
         raise ValueError(f"cells must be >= 1 and eps finite and >= 0, got {cells} and {eps}")
     reach, levels = 2 * eps, np.linspace(0, 1, cells + 1)
-    (a, b), (c, d) = ((q[:-1], q[1:]) for q in (quantile0(levels), quantile1(levels)))
+    ends = [quantile(levels) for quantile in (quantile0, quantile1)]
+    for name, q in zip(("quantile0", "quantile1"), ends, strict=True):
+        if not (q[:-1] <= q[1:]).all():  # NaN is caught here too
+            raise ValueError(f"{name} must not decrease from 0 to 1, and never be NaN")
+    (a, b), (c, d) = ((q[:-1], q[1:]) for q in ends)
     mass0, mass1 = (np.full(cells, prior / cells) for prior in priors)
     all_meet = _greedy(Window(b - reach, a + reach, mass0), Window(c, d, mass1))
     some_meet = _greedy(Window(a - reach, b + reach, mass0), Window(d, c, mass1))

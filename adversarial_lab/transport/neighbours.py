@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
-from adversarial_lab.transport.screens import CHUNK, SCREENS, SIDES, Cloud, Screen
+from adversarial_lab.transport.screens import CHUNK, EXACT, SCREENS, SIDES, Cloud, Screen
 from adversarial_lab.transport.store import Pairs, Store
 
 GIB = 2**30
@@ -27,6 +27,7 @@ TOUCH = 1e-12  # distances that differ by this share are the same: 2 eps is itse
 TILE = 2**22  # pairs screened at once, if memory allows
 MEASURED = 2**19  # coordinates measured at once: what leaves the cache takes five times as long
 PER_PAIR = 48  # bytes of working memory for each pair of a tile
+RANGE = 1e30  # what x may span; float32 ends at 3e38
 PER_CONFLICT = 32  # bytes for each conflict found, while they are put together
 
 
@@ -52,7 +53,7 @@ class Conflicts:
             raise ValueError(f"eps must be in [0, {self.radius / 2:g}], known here, got {eps}")
         limit = 2 * eps * (1 + TOUCH if closed else 1 - TOUCH)
         keep = self.distance <= limit if closed else self.distance < limit
-        return Conflicts(self.i[keep], self.j[keep], self.distance[keep], self.n, 2 * eps)
+        return Conflicts(self.i[keep], self.j[keep], self.distance[keep], self.n, 2.0 * eps)
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,15 @@ def conflicts(
     i, j, distance = (np.concatenate(column) for column in zip(*found, strict=True))
     if store:
         store.finish(2 * threat.eps, i, j, distance)
-    return Conflicts(i, j, distance, len(x), 2 * threat.eps)
+    return Conflicts(i, j, distance, len(x), 2.0 * threat.eps)
 
 
 def check_points(x: Tensor, labels: Tensor, threat: ThreatModel) -> None:
     """Raise ValueError unless x and labels are a classification problem inside the box."""
     threat.check(x)
+    spread = (x.amax(0) - x.amin(0)).max().item()
+    if not spread < RANGE:
+        raise ValueError(f"x must span less than {RANGE:g}, got {spread:.4g}: use other units")
     if labels.shape != (len(x),):
         raise ValueError(f"labels must have shape ({len(x)},), got {tuple(labels.shape)}")
     if len(labels.unique()) < 2:
@@ -175,16 +179,29 @@ def _finder(x: Points, order: Labels, threat: ThreatModel) -> _Finder:
     if scale == 255:
         points = (points * 255).round_().float()
     middle, whole = points.mean(0), scale == 255
-    z = points - middle.round() if whole else (points - middle).float()
-    cloud = Cloud(z, points, whole)
+    z = points - (middle.round() if whole else middle)
+    low, high = (side.item() for side in z.aminmax())
+    unit = 1.0 if whole else 2.0 ** math.frexp(max(high, -low))[1]
+    cloud = Cloud(z.div_(unit).float(), points, whole, unit)
     limit = 2 * threat.eps * scale * (1 + TOUCH)
     screen = SCREENS[threat.norm](cloud, limit)
     return _Finder(cloud, screen, order.numpy().astype(np.int32), limit, scale, threat)
 
 
 def _are_bytes(points: Tensor) -> bool:
-    """Whether every value is k/255 in its own precision, as `data.load` gives them."""
+    """Whether every value is k/255 in its own precision, as `data.load` gives them.
+
+    And k, with the middle taken off, a whole number that float32 holds.
+    """
+    if points.abs().max() * 255 >= EXACT / 2:
+        return False
     return all(torch.equal((part * 255).round_().div_(255), part) for part in points.split(CHUNK))
+
+
+def in_float64(x: Points) -> Points:
+    """x as conflicts see it: values that are k/255 in their own precision become k/255 again."""
+    x = x.detach().cpu()
+    return (x * 255).round_().double() / 255 if _are_bytes(x) else x.double()
 
 
 def _strip(finder: _Finder, rows: slice, end: int, blocks: Blocks) -> Pairs:

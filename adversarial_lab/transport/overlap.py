@@ -70,6 +70,8 @@ def divergence(
     """
     labels = torch.cat([torch.zeros(len(x0)), torch.ones(len(x1))]).long()
     given = (weights0, weights1)
+    if min(len(x0), len(x1)) == 0:
+        raise ValueError(f"x0 and x1 must hold points, got {len(x0)} and {len(x1)} of them")
     halves = [
         np.full(len(x), 0.5 / len(x)) if w is None else check_weights(w, len(x), f"weights{k}") / 2
         for k, (x, w) in enumerate(zip((x0, x1), given, strict=True))
@@ -114,7 +116,8 @@ def optimal_plan(
 
 
 def check_weights(weights: Weights, n: int, name: str = "weights") -> Weights:
-    """The weights, if they are n numbers >= 0 that sum to one."""
+    """The weights in float64, if they are n numbers >= 0 that sum to one."""
+    weights = np.asarray(weights, float)
     if weights.shape != (n,):
         raise ValueError(f"{name} must have shape ({n},), got {weights.shape}")
     if not np.isfinite(weights).all() or weights.min() < 0:

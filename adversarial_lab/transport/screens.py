@@ -31,9 +31,10 @@ class Cloud:
     z: Rows  # float32, moved to the middle; whole numbers stay whole
     points: Rows  # the coordinates that distances are measured in
     whole: bool  # z and points hold whole numbers below 2^24
+    unit: float = 1.0  # z is in these units: a power of two, so that squares stay in range
 
 
-def by_product(cloud: Cloud, radius: float, *, limit: float, measured: bool) -> Screen:
+def by_product(cloud: Cloud, *, limit: float, measured: bool) -> Screen:
     r"""Pairs with $\|z-z'\|_2^2=\|z\|^2+\|z'\|^2-2\langle z,z'\rangle\le$ `limit`, by one product.
 
     The product of d-vectors in float32 errs by at most about d 2^-24 |z||z'|, so the screen lets
@@ -113,14 +114,16 @@ def _where(mask: Tensor) -> tuple[Indices, Indices]:
 
 
 def _l2(cloud: Cloud, radius: float) -> Screen:
-    return by_product(cloud, radius, limit=radius**2, measured=True)
+    reach = radius / cloud.unit
+    return by_product(cloud, limit=reach * reach, measured=True)
 
 
 def _l1(cloud: Cloud, radius: float) -> Screen:
     # |d|_2 <= |d|_1, and |d|_2^2 <= |d|_1 max|d|: on nearly black and white images nearly equal
     spread = (cloud.points.amax(0) - cloud.points.amin(0)).max().item()
-    limit = min(radius**2, radius * spread) * (1 + 1e-6)
-    return by_product(cloud, radius, limit=limit, measured=False)
+    reach = radius / cloud.unit
+    limit = min(reach * reach, reach * spread / cloud.unit) * (1 + 1e-6)
+    return by_product(cloud, limit=limit, measured=False)
 
 
 SCREENS: dict[str, Callable[[Cloud, float], Screen]] = {"l2": _l2, "l1": _l1, "linf": by_sides}

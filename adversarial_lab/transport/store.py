@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import numpy as np
+import torch
 from torch import Tensor
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
@@ -16,7 +17,7 @@ class Store:
     def __init__(self, root: Path, x: Tensor, labels: Tensor, norm: str) -> None:
         digest = hashlib.sha256(f"{norm} {x.dtype} {tuple(x.shape)}".encode())
         for tensor in (x, labels):
-            digest.update(np.ascontiguousarray(tensor.detach().cpu().numpy()).data)
+            digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
         self.folder = root / f"conflicts-{norm}-{digest.hexdigest()[:16]}"
         self.folder.mkdir(parents=True, exist_ok=True)
 
@@ -41,12 +42,12 @@ class Store:
 
     def finish(self, radius: float, i: np.ndarray, j: np.ndarray, distance: np.ndarray) -> None:
         """Keep the complete result in place of its parts."""
-        _write(self.folder / f"all-{radius!r}.npz", i, j, distance)
-        for path in self.folder.glob(f"part-{radius!r}-*.npz"):
+        _write(self.folder / f"all-{float(radius)!r}.npz", i, j, distance)
+        for path in self.folder.glob(f"part-{float(radius)!r}-*.npz"):
             path.unlink()
 
     def _part(self, radius: float, rows: slice) -> Path:
-        return self.folder / f"part-{radius!r}-{rows.start}-{rows.stop}.npz"
+        return self.folder / f"part-{float(radius)!r}-{rows.start}-{rows.stop}.npz"
 
 
 def _read(path: Path) -> Pairs:

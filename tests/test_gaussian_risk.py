@@ -114,6 +114,20 @@ def test_sampled_errors_have_the_frequency_that_the_risk_says(name, eps, rng):
         assert abs(frequency - risk) < 5 * math.sqrt(risk * (1 - risk) / len(x)) + 1e-9
 
 
+@pytest.mark.parametrize("sigma", [1e-6, 1e-8, 1e-9, 1e-12])
+def test_a_class_that_is_nearly_a_point_is_kept(sigma):
+    """Class 0 at -1 up to sigma: class 1 loses what lies within 2 eps of it, class 0 nothing."""
+    eps, model = 0.1, TwoGaussians(mu=(-1.0, 1.0), sigma=(sigma, 1.0))
+    known = (norm.cdf(-1 + 2 * eps, 1) - norm.cdf(-1 - 2 * eps, 1)) / 2
+    assert optimal_risk(model, eps) == pytest.approx(known, abs=10 * sigma + 1e-12)
+
+
+def test_numbers_of_any_size_have_a_risk():
+    assert optimal_risk(EVEN, 1e300) == optimal_risk(WIDER, 1e300) == 0.5
+    far = TwoGaussians(mu=(-1e200, 1e200), sigma=(1.0, 2.0))
+    assert optimal_risk(far, 1.0) == 0 and optimal_risk(far, 1e200) == 0.5
+
+
 # -- classifiers on the line ---------------------------------------------------------------------
 
 

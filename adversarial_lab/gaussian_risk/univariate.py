@@ -141,28 +141,32 @@ def _favoured(model: TwoGaussians, inside: int, shift: float) -> Pair:
     r"""Where $\pi_ip_i>\pi_op_o$ with the means at $\mu_i+s$ and $\mu_o-s$, s = `shift`.
 
     i = `inside` has the smaller sigma, so this is one interval (low, high), or (inf, -inf) where it
-    is empty. With u = t - (mu_0 + mu_1)/2, twice the log ratio times sigma_i^2 is
-    a u^2 + 2 b u + c with a <= 0.
+    is empty. With t = (mu_0 + mu_1)/2 + u scale, twice the log ratio times sigma_i^2 is a positive
+    multiple of a u^2 + 2 b u + c with a <= 0. The scale keeps squares in range for any eps.
     """
     (s_in, s_out), (p_in, p_out) = (
         (pair[inside], pair[1 - inside]) for pair in (model.sigma, model.prior)
     )
     half = (model.mu[1 - inside] - model.mu[inside]) / 2 - shift
-    ratio = (s_in / s_out) ** 2
-    a, b = ratio - 1, -half * (1 + ratio)
-    c = a * half**2 + 2 * s_in**2 * math.log(p_in * s_out / (p_out * s_in))
-    low, high = _positive(a, b, c)
+    scale = max(abs(half), s_in)
+    half, s, ratio = half / scale, s_in / scale, s_in / s_out
+    a, b = ratio**2 - 1, -half * (1 + ratio**2)
+    odds = 2 * s**2 * (math.log(p_in / p_out) + math.log(s_out) - math.log(s_in))
+    inner = (2 * half * ratio) ** 2 - a * odds  # b^2 - a c without its cancellation
+    low, high = _positive(a, b, a * half**2 + odds, inner)
     middle = sum(model.mu) / 2
-    return middle + low, middle + high
+    return middle + scale * low, middle + scale * high
 
 
-def _positive(a: float, b: float, c: float) -> Pair:
-    """Where a u^2 + 2 b u + c > 0 for a <= 0, as (low, high); (inf, -inf) without any border."""
+def _positive(a: float, b: float, c: float, inner: float) -> Pair:
+    """Where a u^2 + 2 b u + c > 0 for a <= 0, as (low, high); (inf, -inf) without any border.
+
+    inner: b^2 - a c.
+    """
     if a == 0 and b == 0:
         return math.inf, -math.inf  # the same odds everywhere: a constant
     if a == 0:
         return (-math.inf, -c / (2 * b)) if b < 0 else (-c / (2 * b), math.inf)
-    inner = b * b - a * c
     if inner <= 0:
         return math.inf, -math.inf
     q = -b - math.copysign(math.sqrt(inner), b)  # no cancellation: q/a and c/q are the two roots

@@ -128,7 +128,7 @@ class ThreatModel:
                 f"x must lie in the box {self.box}, got [{x.min():.4g}, {x.max():.4g}]:"
                 " normalise inside the model, not before the attack"
             )
-        corner = torch.full((1, x[0].numel()), high - low)
+        corner = torch.full((1, x[0].numel()), float(high - low))
         diameter = GEOMETRIES[self.norm].length(corner).item()
         if self.norm != "linf" and self.eps >= diameter:
             warnings.warn(

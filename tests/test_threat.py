@@ -247,3 +247,8 @@ def test_bad_inputs_are_refused(x, message):
 def test_an_eps_that_covers_the_box_warns():
     with pytest.warns(UserWarning, match="covers the whole box.*8.0/255"):
         ThreatModel(norm="l2", eps=8.0).check(torch.zeros(1, 4))
+
+
+@pytest.mark.parametrize("norm", sorted(GEOMETRIES))
+def test_a_box_of_whole_numbers_is_a_box(norm):
+    ThreatModel(norm=norm, eps=0.5, box=(0, 1)).check(torch.rand(2, 3))

@@ -66,6 +66,7 @@ def robust(hits, hardware):
         "data": {"train": 3000 if on_cpu else 49000},
         "compute": {"train_seconds": 90.0},
         "masking": {"flags": ["a question"]},
+        "slices": [{"label": 7, "radius": 5.6, "loss": [[0.0, 0.1, 2.0]] * 3}] * 2,
         "hardware": hardware,
         "seconds": 600.0,
         "cpu_seconds": 120.0,

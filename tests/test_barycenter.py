@@ -597,6 +597,15 @@ def test_who_meets_and_what_it_costs():
     assert len(plans.masses[0, 1, 2]) > 0
 
 
+@pytest.mark.parametrize("price", [0.1, 0.5, 0.66, 0.7])
+def test_an_equilateral_triangle_meets_as_a_whole_or_not_at_all(price):
+    angles = 2 * np.pi * np.arange(3) / 3
+    corners = [np.array([[np.cos(a), np.sin(a)]]) for a in angles]  # of side sqrt(3)
+    plans = by_subsets(squared_price(corners, price), [np.full(1, 1 / 3)] * 3)
+    assert 1 - plans.value == pytest.approx(max(0, (2 - 3 * price) / 3), abs=1e-12)
+    assert plans.masses[0, 1, 2].sum() == pytest.approx(1 / 3 if 3 * price < 2 else 0)
+
+
 def test_two_classes_far_apart_or_at_one_place():
     masses = [np.array([0.3]), np.array([0.7])]
     for gap, value in ((9.0, 1.0), (0.0, 0.7), (1.0, 0.7 + 0.3 * 0.5)):

@@ -65,6 +65,15 @@ def test_every_way_of_importing_is_seen(root, code):
     assert root / "adversarial_lab/trades.py" in dependencies(cells(code), root)
 
 
+def test_a_page_that_names_the_exercises_depends_on_them(root):
+    text = cells('Path("exercises")')
+    before, other = page_key(text, root), page_key(PAGE, root)
+    (root / "exercises/pgd").mkdir(parents=True)
+    (root / "exercises/pgd/tests.py").write_text("QUESTIONS = {}")
+    assert page_key(text, root) != before
+    assert page_key(PAGE, root) == other
+
+
 def test_a_page_without_the_library_depends_on_results_and_requirements_only(root):
     found = dependencies(cells("import json"), root)
     assert found == {root / "requirements.txt", root / "book/results/pgd.json"}

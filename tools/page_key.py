@@ -6,8 +6,8 @@ shown: a comment with a hash of all else the cells depend on. The cache then not
 and keeps no second record that could disagree with the first.
 
 A page depends on the library modules it imports, directly or through others; on the data and
-weights shipped with the library; on the recorded results; on the pinned requirements and the
-Python version. A module that imports by name at run time depends on the whole library.
+weights shipped with the library; on the recorded results; on the exercises, if its cells name them;
+on the pinned requirements and the Python version. A module that imports by name at run time depends on the whole library.
 """
 
 import ast
@@ -55,7 +55,8 @@ def dependencies(text: str, root: Path = ROOT) -> set[Path]:
     cells = [c.source for c in read_page(text).cells if c.cell_type == "code"]
     code = TransformerManager().transform_cell("\n".join(cells))  # magics become calls
     modules = _modules(code, root)
-    return modules | _data_files(root, modules)
+    sets = (root / "exercises").glob("*/*.*") if "exercises" in code else ()
+    return modules | _data_files(root, modules) | {path for path in sets if path.is_file()}
 
 
 def _data_files(root: Path, modules: set[Path]) -> set[Path]:

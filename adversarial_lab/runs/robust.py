@@ -102,8 +102,8 @@ SCALES = {
     ),
 }
 COST = {
-    "quick": "seconds on one CPU core",
-    "class": "two to three minutes on one CPU core, each method",
+    "quick": "half a minute on one CPU core",
+    "class": "half a minute (standard) to two minutes (trades) on one CPU core",
     "mnist": "an hour on one CPU core, minutes on a GPU; not run yet",
     "full": (
         "training takes 10 PFLOP (standard), 16 (one step), 75 (pgd), 88 (trades) by count, APGD"

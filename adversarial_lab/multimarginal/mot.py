@@ -89,7 +89,7 @@ def worth(phi: Float[np.ndarray, "K m"]) -> Weights:
 def classifier(
     phi: Float[np.ndarray, "K m"], cost: Cost, y: Classes
 ) -> Float[np.ndarray, "places K"]:
-    r"""$f^*_i(l)=\sup\{g(x,i)-c(x,l)\}$ over the points of class i, lecture, second theorem.
+    r"""$f^*_i(l)=\max\{0,\sup\{g(x,i)-c(x,l)\}\}$ over the points of class i, second theorem.
 
     Returns f* at every place, (places, K). Points without mass have no g; the sum is at most one,
     and what is left to one may go to any class.

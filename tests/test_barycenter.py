@@ -647,7 +647,10 @@ def one(n=2):
         (lambda: comotion(np.arange(3.0), np.array([1.0, 0.0, 1.0]), 2), "density"),
         (lambda: comotion(-np.arange(3.0), np.ones(3), 2), "ascend"),
         (lambda: next(fixed_point(np.zeros((2, 2, 2)), one())), "positive definite"),
-        (lambda: fixed_support([np.zeros((2, 2))] * 2, [one(), 2 * one()]), "free_mass"),
+        (lambda: fixed_support([np.zeros((2, 2))] * 2, [one(), 2 * one()]), "measures"),
+        (lambda: free_mass([np.zeros((2, 2))], [np.array([0.5, np.nan])]), "measures"),
+        (lambda: by_subsets(squared_price([np.eye(2)], 1.0), [-one()]), "measures"),
+        (lambda: comonotone([np.array([2.0, -1.0])] * 2), ">= 0"),
         (
             lambda: fixed_support([np.zeros((2, 2)), np.zeros((3, 2))], [one(), one()]),
             r"costs\[1\]",

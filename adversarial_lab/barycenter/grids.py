@@ -16,7 +16,7 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array, hstack, vstack
 
 from adversarial_lab.barycenter.costs import Cost, Weights
-from adversarial_lab.multimarginal.coupling import SAME, TIGHT, Masses
+from adversarial_lab.multimarginal.coupling import TIGHT, Masses, check_masses, check_one_total
 from adversarial_lab.transport.overlap import check_weights
 
 
@@ -37,14 +37,11 @@ def fixed_support(
 ) -> Meeting:
     r"""$\inf_\rho\sum_k\lambda_kC(\rho_k,\rho)$, rho on the places; weights 1 if None.
 
-    costs[k]: (n_k, places), inf where there is no way. Measures of one total mass.
+    costs[k]: (n_k, places), inf where there is no way. Measures of one total mass; `free_mass` is
+    for different ones.
     """
     lam = np.ones(len(costs)) if weights is None else check_weights(weights, len(costs))
-    totals = [float(m.sum()) for m in measures]
-    if max(totals) - min(totals) > SAME * max(totals):
-        raise ValueError(
-            f"measures must have one total mass, got {totals}: `free_mass` is for different ones"
-        )
+    check_one_total(measures, "measures")
     return _solve([w * c for w, c in zip(lam, costs, strict=True)], measures, 0.0)
 
 
@@ -58,6 +55,7 @@ def free_mass(costs: Sequence[Cost], measures: Sequence[Masses]) -> Meeting:
 
 def _solve(costs: Sequence[Cost], measures: Sequence[Masses], price: float) -> Meeting:
     """A unit of rho costs `price`; at price 0, rho must be what every measure sends."""
+    check_masses(measures, "measures")
     places = costs[0].shape[1]
     _check_ways(costs, measures, places)
     ways = [np.nonzero(np.isfinite(c)) for c in costs]

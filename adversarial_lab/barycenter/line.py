@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from adversarial_lab.multimarginal.coupling import SAME, Masses
+from adversarial_lab.multimarginal.coupling import Masses, check_one_total
 from adversarial_lab.transport.overlap import check_weights
 
 Line = Float[np.ndarray, "_"]
@@ -31,11 +31,9 @@ def comonotone(marginals: Sequence[Masses]) -> Chain:
 
     marginals: masses on points in ascending order, >= 0, of one total mass.
     """
-    totals = [float(side.sum()) for side in marginals]
-    if max(totals) - min(totals) > SAME * max(totals):
-        raise ValueError(f"marginals must have one total mass, got {totals}")
+    check_one_total(marginals)
     levels = [np.cumsum(side)[:-1] for side in marginals]
-    edges = _apart(np.sort(np.concatenate(levels)), totals[0])
+    edges = _apart(np.sort(np.concatenate(levels)), float(marginals[0].sum()))
     middle = (edges[1:] + edges[:-1]) / 2
     index = np.stack([np.searchsorted(level, middle) for level in levels])
     return Chain(np.diff(edges), index)

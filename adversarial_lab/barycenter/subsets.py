@@ -17,7 +17,14 @@ from scipy.optimize import linprog
 from scipy.sparse import hstack
 
 from adversarial_lab.barycenter.costs import Points, pairwise_cost
-from adversarial_lab.multimarginal.coupling import TIGHT, TUPLES, Masses, Table, incidence
+from adversarial_lab.multimarginal.coupling import (
+    TIGHT,
+    TUPLES,
+    Masses,
+    Table,
+    check_masses,
+    incidence,
+)
 
 Subset = tuple[int, ...]
 Tables = Callable[[Subset], Table]
@@ -51,6 +58,7 @@ def by_subsets(tables: Tables, measures: Sequence[Masses]) -> Plans:
 
     Tuples that cost no less than to leave everybody at home are left out.
     """
+    check_masses(measures, "measures")
     tuples = {a: _worthwhile(tables(a), a) for a in _subsets(len(measures))}
     sizes = [len(m) for m in measures]
     offset = np.concatenate([[0], np.cumsum(sizes)])

@@ -75,8 +75,16 @@ def check_marginals(table: Table, marginals: Sequence[Masses]) -> None:
         raise ValueError(f"{table.size} tuples are more than {TUPLES}: take coarser grids")
     if not (table > -np.inf).all():  # NaN is caught here too
         raise ValueError("table must be finite, or inf for a forbidden tuple")
-    if not all(side.min() >= 0 and 0 < side.sum() < np.inf for side in marginals):
-        raise ValueError("marginals must be finite, >= 0, and have some mass")
+    check_one_total(marginals)
+
+
+def check_one_total(marginals: Sequence[Masses], name: str = "marginals") -> None:
+    check_masses(marginals, name)
     totals = [float(side.sum()) for side in marginals]
     if max(totals) - min(totals) > SAME * max(totals):
-        raise ValueError(f"marginals must have one total mass, got {totals}")
+        raise ValueError(f"{name} must have one total mass, got {totals}")
+
+
+def check_masses(masses: Sequence[Masses], name: str) -> None:
+    if not all(side.min() >= 0 and 0 < side.sum() < np.inf for side in masses):
+        raise ValueError(f"{name} must be finite, >= 0, and have some mass")

@@ -94,7 +94,8 @@ def optimal_attack(x: Points, packing: Packing, threat: ThreatModel) -> Attack:
     covered = np.bincount(point, mass[place], minlength=len(z))
     share = mass[place] * (packing.weights / np.where(covered > 0, covered, 1))[point]
     places = torch.stack([z[g[0]] if len(g) == 1 else centre(z[g], threat) for g in groups])
-    far = threat.distance(z[point], places[place]).max().item()
+    many = size[place] > 1
+    far = threat.distance(z[point[many]], places[place[many]]).max().item() if many.any() else 0.0
     if far > reach(threat) + 1e-9 * far:
         raise ValueError(f"packing has a group {far:.6g} from its centre, beyond eps={threat.eps}")
     return Attack(places, point, place, share)

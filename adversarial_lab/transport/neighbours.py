@@ -193,7 +193,8 @@ def _are_bytes(points: Tensor) -> bool:
 
     And k, with the middle taken off, a whole number that float32 holds.
     """
-    if points.abs().max() * 255 >= EXACT / 2:
+    low, high = points.aminmax()
+    if max(high.item(), -low.item()) * 255 >= EXACT / 2:
         return False
     return all(torch.equal((part * 255).round_().div_(255), part) for part in points.split(CHUNK))
 

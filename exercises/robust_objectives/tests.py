@@ -150,8 +150,11 @@ def probe_worst_logistic_l1(worst_logistic, rng):
 
 def probe_worst_logistic_large(worst_logistic, rng):
     w, b, x = sample(rng)
+    y = labels(rng)
+    x[0] = -2000 * y[0] * w / (w @ w)  # a margin of -2000, and one of 2000
+    x[1] = 2000 * y[1] * w / (w @ w)
     with np.errstate(all="ignore"):
-        return {"loss": worst_logistic(w, b, 1000 * x, labels(rng), 0.5, "l2")}
+        return {"loss": worst_logistic(w, b, x, y, 0.5, "l2")}
 
 
 def probe_worst_mean_square_value(worst_mean_square, rng):

@@ -6,8 +6,9 @@ shown: a comment with a hash of all else the cells depend on. The cache then not
 and keeps no second record that could disagree with the first.
 
 A page depends on the library modules it imports, directly or through others; on the data and
-weights shipped with the library; on the recorded results; on the exercises, if its cells name them;
-on the pinned requirements and the Python version. A module that imports by name at run time depends on the whole library.
+weights shipped with the library; on the recorded results; on the exercises, if its cells name
+them; on the pinned requirements and the Python version. A module that imports by name at run time
+depends on the whole library.
 """
 
 import ast

@@ -89,14 +89,15 @@ def concave_from(game: Game, theta: Neurons, alpha: Weights, x: Inputs, labels: 
 def _reach(game: Game, mass: float, slope: float, now: Values) -> tuple[Values, Values]:
     """A radius that no best attack leaves, and the largest |f - y| within it.
 
-    An attack at distance r pays c r^2 and gains at most c/(c-1) (R^2 - now^2), where R bounds
-    |f - y| there: by now + slope r, and by what a bounded activation allows.
+    At the best attack the gradient is zero: c r = c/(c-1) |f - y| |grad f|, where |f - y| is at
+    most now + slope r. And its payoff c/(c-1) |f - y|^2 - c r^2 is not negative, where a bounded
+    activation bounds |f - y|.
     """
     bound = ACTIVATIONS[game.activation].bounds[0] * mass if mass else 0.0
     room = game.cost - 1
     steep = torch.full_like(now, torch.inf)
     if slope**2 < room:
-        steep = 2 * now * slope / (room - slope**2)
+        steep = now * slope / (room - slope**2)
     radius = torch.minimum(steep, (bound + game.y.abs()) / math.sqrt(room))
     if not radius.isfinite().all():
         raise ValueError(

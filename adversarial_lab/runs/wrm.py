@@ -64,7 +64,7 @@ class Config:
 
 
 SCALES = {"quick": Config()}
-COST = {"quick": "1 minute on one CPU core"}
+COST = {"quick": "2 minutes on one CPU core"}
 
 
 def run(config: Config, job: Job) -> dict:

@@ -235,6 +235,8 @@ def test_an_interrupted_search_goes_on_where_it_was(rng, tmp_path, monkeypatch):
         assert not done and pairs(again) == pairs(found.within(eps))
     assert [p.name for p in tmp_path.rglob("*.npz")] == ["all-0.2.npz"]
     assert len(conflicts(x + 1e-3, labels, threat, cache=tmp_path)) and done  # other data
+    other = labels.flip(0)
+    assert pairs(conflicts(x, other, threat, cache=tmp_path)) == pairs(conflicts(x, other, threat))
 
 
 @pytest.mark.parametrize("kind", [int, float, np.float64])
@@ -429,6 +431,16 @@ def test_every_solver_has_the_same_value_and_a_certificate(weighting, eps, rng):
         assert risks[0] == pytest.approx(
             min(weights[labels == 0].sum(), weights[labels == 1].sum())
         )
+
+
+@pytest.mark.parametrize("concentration", [0.1, 1.0])
+def test_many_small_weights_are_solved_to_rounding(concentration, rng):
+    x, labels = cloud(rng, n=4000)
+    w = np.random.default_rng(0).dirichlet(np.full(4000, concentration))
+    plan = optimal_plan(conflicts(x, labels, ball("l2", 0.02)), labels, w)
+    sent = sum(np.bincount(side, plan.mass, 4000) for side in (plan.i, plan.j))
+    assert (sent <= w + 1e-12).all() and plan.risk > 0.2
+    assert plan.risk == pytest.approx(w[plan.given_up].sum(), abs=1e-9)
 
 
 def test_a_solver_that_is_not_optimal_is_found_out(rng, monkeypatch):

@@ -12,11 +12,12 @@ from jaxtyping import Float, Int
 from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
+from adversarial_lab.transport.overlap import TIGHT as TIGHT
+
 Table = Float[np.ndarray, "..."]  # one axis a marginal
 Masses = Float[np.ndarray, "_"]
 SAME = 1e-9  # two masses that differ by less count as equal
 TUPLES = 2_000_000  # more are refused
-TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # of HiGHS
 
 
 @dataclass(frozen=True, eq=False)

@@ -28,6 +28,7 @@ Indices = Int[np.ndarray, " m"]
 Mass = Float[np.ndarray, " m"]
 CAPACITY = 2**31 - 1  # the largest whole number that scipy's maximum flow can send
 ENOUGH = 1e-9  # how far apart the primal and the dual value may be
+TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # of HiGHS
 NOTHING = 1e-11  # mass below this is rounding; a unit of the flow is more
 
 
@@ -169,10 +170,11 @@ def _lp(i: Indices, j: Indices, w: Weights) -> Mass:
     m = len(i)
     ends = (np.concatenate([i, j]), np.concatenate([np.arange(m)] * 2))
     load = coo_array((np.ones(2 * m), ends), shape=(len(w), m)).tocsr()
-    solution = linprog(-np.ones(m), A_ub=load, b_ub=w, method="highs")
+    scale = w.max()  # else HiGHS would compare weights of 1e-5 with its tolerances
+    solution = linprog(-np.ones(m), A_ub=load, b_ub=w / scale, method="highs", options=TIGHT)
     if not solution.success:
         raise RuntimeError(f"solver 'lp' failed: {solution.message}")
-    return np.maximum(solution.x, 0)
+    return np.maximum(solution.x, 0) * scale
 
 
 SOLVERS: dict[str, Callable[[Indices, Indices, Weights], Mass]] = {

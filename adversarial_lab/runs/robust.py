@@ -102,7 +102,7 @@ SCALES = {
     ),
 }
 COST = {
-    "quick": "half a minute on one CPU core",
+    "quick": "15 seconds on one CPU core",
     "class": "half a minute (standard) to two minutes (trades) on one CPU core",
     "mnist": "an hour on one CPU core, minutes on a GPU; not run yet",
     "full": (

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.grad import conv1d_input, conv2d_input
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from adversarial_lab.nets import Normalize
@@ -62,10 +63,10 @@ def _convolution_transposed(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Map:
         return _transposed(lambda z: layer._conv_forward(z, w, None), shape)
     how = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
     if isinstance(layer, nn.Conv1d):
-        return lambda a: nn.grad.conv1d_input((len(a), *size), w, a, **how, groups=layer.groups)
+        return lambda a: conv1d_input((len(a), *size), w, a, **how, groups=layer.groups)
     if layer.in_channels == 1:
         return lambda a: _fold(a, w, size[1:], how)
-    return lambda a: nn.grad.conv2d_input((len(a), *size), w, a, **how, groups=layer.groups)
+    return lambda a: conv2d_input((len(a), *size), w, a, **how, groups=layer.groups)
 
 
 def _fold(a: Tensor, w: Tensor, size: Shape, how: dict) -> Tensor:

@@ -904,6 +904,33 @@ def test_a_program_that_is_not_solved_is_no_success(case, monkeypatch):
         worst_input(model, x, y, threat)
 
 
+AFFINE_LAYERS = {
+    "dense": (nn.Linear(5, 4), (5,)),
+    "signal": (nn.Conv1d(2, 3, 3, 2, 1), (2, 7)),
+    "one channel": (nn.Conv2d(1, 3, 4, 2, 1), (1, 8, 7)),
+    "one channel, dilated": (nn.Conv2d(1, 2, 2, dilation=2, bias=False), (1, 6, 6)),
+    "channels": (nn.Conv2d(3, 2, 3, 2, 1), (3, 6, 7)),
+    "groups": (nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 5, 5)),
+    "same": (nn.Conv2d(2, 3, 2, padding="same"), (2, 5, 4)),
+    "circular": (nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), (1, 5, 5)),
+    "batch norm": (nn.BatchNorm2d(2), (2, 3, 3)),
+    "average": (nn.AvgPool2d(2), (2, 5, 4)),
+}
+
+
+@pytest.mark.parametrize("name", AFFINE_LAYERS)
+def test_an_affine_layer_and_its_transpose_belong_together(name, rng):
+    """<Wz, a> = <z, aW> for all z and a."""
+    layer, shape = AFFINE_LAYERS[name]
+    affine = AFFINE[type(layer)](layer.double().eval(), (1, *shape))
+    z = torch.randn(3, *shape, generator=rng, dtype=torch.float64)
+    moved = affine.apply(z) - affine.apply(torch.zeros_like(z))
+    rows = torch.randn(moved.shape, generator=rng, dtype=torch.float64)
+    back = affine.transpose(rows)
+    assert back.shape == z.shape
+    torch.testing.assert_close((moved * rows).flatten(1).sum(1), (z * back).flatten(1).sum(1))
+
+
 def test_every_rule_has_what_linear_bounds_need():
     assert set(AFFINE) | set(RELAXATIONS) <= set(RULES)
 

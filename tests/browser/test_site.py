@@ -115,9 +115,7 @@ def test_play_steps_through_its_slider(browser, page):
                 lambda _, slider=slider, start=start: slider.get_attribute("value") != start
             )
             button.send_keys(Keys.ENTER)
-            WebDriverWait(browser, 5).until(
-                lambda _, button=button: button.text.startswith("Play")
-            )
+            WebDriverWait(browser, 5).until(lambda _, button=button: button.text.startswith("Play"))
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -911,7 +911,7 @@ AFFINE_LAYERS = {
     "one channel, dilated": (nn.Conv2d(1, 2, 2, dilation=2, bias=False), (1, 6, 6)),
     "channels": (nn.Conv2d(3, 2, 3, 2, 1), (3, 6, 7)),
     "groups": (nn.Conv2d(4, 6, 3, padding=1, groups=2), (4, 5, 5)),
-    "same": (nn.Conv2d(2, 3, 2, padding="same"), (2, 5, 4)),
+    "same": (nn.Conv2d(2, 3, 3, padding="same"), (2, 5, 4)),
     "circular": (nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), (1, 5, 5)),
     "batch norm": (nn.BatchNorm2d(2), (2, 3, 3)),
     "average": (nn.AvgPool2d(2), (2, 5, 4)),

@@ -530,7 +530,8 @@ def test_the_second_network_may_see_other_inputs(rng):
 def test_batches_are_as_even_as_can_be(rng):
     """21 examples in batches of at most 10: 7 + 7 + 7, so none is too small for HSIC_1."""
     a = nn.Sequential(nn.Linear(6, 9))
-    assert similarity(a, a, normal(rng, 21, 6, dtype=torch.float32), batch_size=10).values == 1
+    same = similarity(a, a, normal(rng, 21, 6, dtype=torch.float32), batch_size=10)
+    assert same.values.item() == pytest.approx(1)
     with pytest.raises(ValueError, match="need batch_size >= 1"):
         similarity(a, a, torch.zeros(5, 6), batch_size=0)
 

@@ -56,6 +56,8 @@ def browser(chromium):
     assert build_book.is_current(), "the built book is older than its sources: run `make book`"
     drop_logs(chromium)
     yield chromium
+    chromium.get("about:blank")  # the pictures of a page fill the memory of the next ones
+    chromium.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
     chromium.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
     chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": []})
 

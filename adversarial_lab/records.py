@@ -59,6 +59,13 @@ def results() -> Path | None:
     return next((p for p in (Path("results"), Path("book/results")) if p.is_dir()), None)
 
 
+def made_by(run: str) -> list[Record]:
+    """All records of a run, in the order of their names; none where there is no folder of them."""
+    folder = results()
+    files = sorted(folder.glob(f"{run}-*.json")) if folder else []
+    return [json.loads(path.read_text(encoding="utf-8")) for path in files]
+
+
 def missing(asked: Asked) -> str:
     """What stands in the place of a record that is not there."""
     return f"*not yet run:* `{asked.command}`"

@@ -973,7 +973,9 @@ def test_the_run_records_brackets_and_distances(tmp_path, capsys):
     assert [r["t"] for r in apart] == [0, 25, 50, 100]
     assert all(r["plan"] > 0 and r["neurons"] > 0 for r in apart)
     assert main(["meanfield", "times=4,x", "--out", str(tmp_path), "--quiet"]) == 2
-    assert "times must be positive whole numbers" in capsys.readouterr().err
+    assert "times must be numbers with commas" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="sizes must be positive, got '8,0'"):
+        runs.Config(sizes="8,0")
 
 
 RECORDS = [

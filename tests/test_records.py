@@ -6,7 +6,17 @@ import sys
 
 import pytest
 
-from adversarial_lab.records import ask, heat_map, minutes, missing, on_cpu, results, table, told
+from adversarial_lab.records import (
+    ask,
+    heat_map,
+    made_by,
+    minutes,
+    missing,
+    on_cpu,
+    results,
+    table,
+    told,
+)
 from adversarial_lab.runs.record import accuracy
 from tools.book import ROOT
 
@@ -66,6 +76,16 @@ def test_the_folder_is_found_from_a_page_and_from_the_root(tmp_path, monkeypatch
     assert results().resolve() == tmp_path / "book/results"
     monkeypatch.chdir(tmp_path / "book")
     assert results().resolve() == tmp_path / "book/results"
+
+
+def test_all_records_of_a_run_are_found_and_no_others(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert made_by("pgd") == []
+    folder = tmp_path / "results"
+    folder.mkdir()
+    for name in ("pgd-b", "pgd-a", "trades-a"):
+        (folder / f"{name}.json").write_text(json.dumps({"run_id": name}))
+    assert [record["run_id"] for record in made_by("pgd")] == ["pgd-a", "pgd-b"]
 
 
 def test_a_share_is_told_with_its_interval():

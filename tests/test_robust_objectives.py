@@ -797,3 +797,6 @@ def test_the_run_measures_every_training_alike(tmp_path, capsys, training):
 def test_the_run_refuses_an_unknown_training():
     with pytest.raises(ValueError, match=r"training must be one of \['pgd'.*got 'dro'"):
         runs.wrm.Config(training="dro")
+    for radii, why in (("1,x", "must be numbers with commas"), ("1,-2", "must be positive")):
+        with pytest.raises(ValueError, match=f"radii {why}, got '{radii}'"):
+            runs.wrm.Config(radii=radii)

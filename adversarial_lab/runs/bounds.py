@@ -13,19 +13,11 @@ from torch import Tensor
 
 from adversarial_lab import data
 from adversarial_lab.multimarginal import bound, cutting
-from adversarial_lab.runs.classifier import known
+from adversarial_lab.runs.classifier import known, numbers
 from adversarial_lab.runs.record import Job
 from adversarial_lab.threat import GEOMETRIES, ThreatModel
 from adversarial_lab.training import Labels
 from adversarial_lab.transport import Conflicts, conflicts
-
-
-def numbers(argument: str, text: str, kind: type) -> list:
-    """The comma-separated numbers of a setting."""
-    try:
-        return [kind(word) for word in text.split(",") if word.strip()]
-    except ValueError:
-        raise ValueError(f"{argument} must be numbers with commas, got {text!r}") from None
 
 
 @dataclass(frozen=True)

@@ -101,6 +101,14 @@ def known(argument: str, value: str, table: dict[str, Any]) -> str:
     return value
 
 
+def numbers(argument: str, text: str, kind: type) -> list:
+    """The comma-separated numbers of a setting."""
+    try:
+        return [kind(word) for word in text.split(",") if word.strip()]
+    except ValueError:
+        raise ValueError(f"{argument} must be numbers with commas, got {text!r}") from None
+
+
 def train_network(
     config: Training,
     x: Tensor,

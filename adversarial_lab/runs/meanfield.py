@@ -18,6 +18,7 @@ from adversarial_lab.meanfield import (
     start,
     time_average,
 )
+from adversarial_lab.runs.classifier import numbers
 from adversarial_lab.runs.record import Job
 
 # the lines of the figure: name -> (c_a, variant, extragradient)
@@ -52,13 +53,12 @@ class Config:
 
     def __post_init__(self) -> None:
         for name in ("times", "sizes"):
-            words = getattr(self, name).split(",")
-            if not all(word.strip().isdigit() and int(word) > 0 for word in words):
-                raise ValueError(f"{name} must be positive whole numbers with commas, got {words}")
+            if min(self.whole(name), default=0) < 1:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
 
     def whole(self, name: str) -> list[int]:
         """The setting `times` or `sizes`, as sorted numbers."""
-        return sorted(int(word) for word in getattr(self, name).split(","))
+        return sorted(numbers(name, getattr(self, name), int))
 
 
 SCALES = {

@@ -1,4 +1,4 @@
-"""Section 17.5, Table 17.1 on our own: one way to train (`method`), chosen on held-out images.
+"""Section 17.3.5, Table 17.1 on our own: one way to train (`method`), chosen on held-out images.
 
 The same run at three sizes; `methods` is the table of ways, `evaluation` what is measured at the
 end, `speed` and `crew` how one GPU or several are used.

@@ -23,6 +23,7 @@ from adversarial_lab.runs.classifier import (
     USUAL_NETWORK,
     Ramp,
     known,
+    numbers,
     right,
     share,
     train_network,
@@ -61,6 +62,9 @@ class Config:
         known("dataset", self.dataset, USUAL_NETWORK)
         known("network", self.network, NETWORKS)
         known("training", self.training, dict.fromkeys(TRAININGS))
+        for name in ("radii", "prices"):
+            if min(numbers(name, getattr(self, name), float), default=0) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
 
 
 SCALES = {"quick": Config()}
@@ -79,9 +83,9 @@ def run(config: Config, job: Job) -> dict:
     )
     few = slice(0, config.attacked_images)
     metrics: dict[str, Metric | float] = {"clean": share(right(model, x, y))}
-    for eps in map(float, config.radii.split(",")):
+    for eps in numbers("radii", config.radii, float):
         metrics[f"pgd-40 at {eps:g}"] = _standing(config, model, x[few], y[few], eps)
-    for gamma in map(float, config.prices.split(",")):
+    for gamma in numbers("prices", config.prices, float):
         metrics.update(_paying(model, x[few], y[few], gamma))
     metrics.update(_bends(config, model, x, y))
     return job.save(metrics, history, {"name": train.name, "train": len(train.x), "test": len(x)})

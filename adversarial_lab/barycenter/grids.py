@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
-from scipy.optimize import linprog
 from scipy.sparse import csr_array, hstack, vstack
 
 from adversarial_lab.barycenter.costs import Cost, Weights
-from adversarial_lab.multimarginal.coupling import TIGHT, Masses, check_masses, check_one_total
+from adversarial_lab.multimarginal.coupling import Masses, check_masses, check_one_total
 from adversarial_lab.transport.overlap import check_weights
+from adversarial_lab.transport.program import least_cost
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,22 +64,21 @@ def _solve(costs: Sequence[Cost], measures: Sequence[Masses], price: float) -> M
     sent = hstack([csr_array((leave.shape[0], places)), leave])
     met = hstack([-csr_array(rho), arrive])
     sides, nothing = np.concatenate(measures), np.zeros(met.shape[0])
-    scale = sides.max()  # else HiGHS would compare masses of 1e-5 with its tolerances
     rows = (
-        {"A_eq": sent, "b_eq": sides / scale, "A_ub": met, "b_ub": nothing}
+        {"A_eq": sent, "b_eq": sides, "A_ub": met, "b_ub": nothing}
         if price
-        else {"A_eq": vstack([sent, met]), "b_eq": np.append(sides / scale, nothing)}
+        else {"A_eq": vstack([sent, met]), "b_eq": np.append(sides, nothing)}
     )
     paid = [c[way] for c, way in zip(costs, ways, strict=True)]
     objective = np.concatenate([np.full(places, price), *paid])
-    result = linprog(objective, **rows, bounds=(0, None), method="highs", options=TIGHT)
+    result = least_cost(objective, **rows)
     if not result.success:
         raise RuntimeError(f"HiGHS did not solve the barycenter problem: {result.message}")
     flows = [np.zeros(c.shape) for c in costs]
     sizes = np.cumsum([places, *(len(p) for p in paid)])
     for flow, way, mass in zip(flows, ways, np.split(result.x, sizes[:-1])[1:], strict=True):
-        flow[way] = mass * scale
-    return Meeting(result.fun * scale, result.x[:places] * scale, flows)
+        flow[way] = mass
+    return Meeting(result.fun, result.x[:places], flows)
 
 
 def _check_ways(costs: Sequence[Cost], measures: Sequence[Masses], places: int) -> None:

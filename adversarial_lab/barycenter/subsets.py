@@ -13,18 +13,17 @@ from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linprog
 from scipy.sparse import hstack
 
 from adversarial_lab.barycenter.costs import Points, pairwise_cost
 from adversarial_lab.multimarginal.coupling import (
-    TIGHT,
     TUPLES,
     Masses,
     Table,
     check_masses,
     incidence,
 )
+from adversarial_lab.transport.program import least_cost
 
 Subset = tuple[int, ...]
 Tables = Callable[[Subset], Table]
@@ -68,22 +67,13 @@ def by_subsets(tables: Tables, measures: Sequence[Masses]) -> Plans:
     sums = hstack(
         [incidence(t + offset[list(a)][:, None], int(offset[-1])) for a, (t, _) in tuples.items()]
     )
-    sides = np.concatenate(measures)
-    scale = sides.max()  # else HiGHS would compare masses of 1e-5 with its tolerances
-    result = linprog(
-        prices,
-        A_eq=sums,
-        b_eq=sides / scale,
-        bounds=(0, None),
-        method="highs",
-        options=TIGHT,
-    )
+    result = least_cost(prices, A_eq=sums, b_eq=np.concatenate(measures))
     if not result.success:
         raise RuntimeError(f"HiGHS did not solve the generalized barycenter: {result.message}")
     ends = np.cumsum([t.shape[1] for t, _ in tuples.values()])[:-1]
-    mass = dict(zip(tuples, np.split(result.x * scale, ends), strict=True))
+    mass = dict(zip(tuples, np.split(result.x, ends), strict=True))
     return Plans(
-        result.fun * scale,
+        result.fun,
         {a: t[:, mass[a] > 0] for a, (t, _) in tuples.items()},
         {a: m[m > 0] for a, m in mass.items()},
         np.split(result.eqlin.marginals, offset[1:-1]),

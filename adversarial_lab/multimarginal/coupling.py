@@ -9,10 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
-from adversarial_lab.transport.overlap import TIGHT as TIGHT
+from adversarial_lab.transport.program import least_cost
 
 Table = Float[np.ndarray, "..."]  # one axis a marginal
 Masses = Float[np.ndarray, "_"]
@@ -42,23 +41,14 @@ def couple(table: Table, marginals: Sequence[Masses]) -> Coupling:
     offset = np.concatenate([[0], np.cumsum(table.shape)])
     points = np.stack(np.unravel_index(allowed, table.shape)) + offset[:-1, None]
     sums = incidence(points, int(offset[-1]))
-    sides = np.concatenate(marginals)
-    scale = sides.max()  # else HiGHS would compare masses of 1e-5 with its tolerances
-    result = linprog(
-        table.flat[allowed],
-        A_eq=sums,
-        b_eq=sides / scale,
-        bounds=(0, None),
-        method="highs",
-        options=TIGHT,
-    )
+    result = least_cost(table.flat[allowed], A_eq=sums, b_eq=np.concatenate(marginals))
     if result.status == 2:
         raise ValueError("table is inf on so many tuples that no coupling has a finite cost")
     if not result.success:
         raise RuntimeError(f"HiGHS did not solve the transport problem: {result.message}")
     pi = np.zeros(table.shape)
-    pi.flat[allowed] = result.x * scale
-    return Coupling(result.fun * scale, pi, np.split(result.eqlin.marginals, offset[1:-1]))
+    pi.flat[allowed] = result.x
+    return Coupling(result.fun, pi, np.split(result.eqlin.marginals, offset[1:-1]))
 
 
 def incidence(points: Int[np.ndarray, "k m"], n: int) -> csr_array:

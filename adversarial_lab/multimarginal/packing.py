@@ -14,10 +14,10 @@ from jaxtyping import Float, Int
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
-from adversarial_lab.multimarginal.coupling import TIGHT
 from adversarial_lab.multimarginal.groups import Members, common_point, levels
 from adversarial_lab.transport.neighbours import Conflicts
 from adversarial_lab.transport.overlap import Weights, check_weights
+from adversarial_lab.transport.program import TIGHT
 
 
 @dataclass(frozen=True, eq=False)

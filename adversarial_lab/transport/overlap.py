@@ -14,7 +14,6 @@ from fractions import Fraction
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy.optimize import linprog
 from scipy.sparse import coo_array, csr_array, csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, maximum_bipartite_matching, maximum_flow
 from torch import Tensor
@@ -22,13 +21,13 @@ from torch import Tensor
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
 from adversarial_lab.transport.neighbours import Conflicts, conflicts
+from adversarial_lab.transport.program import least_cost
 
 Weights = Float[np.ndarray, " n"]
 Indices = Int[np.ndarray, " m"]
 Mass = Float[np.ndarray, " m"]
 CAPACITY = 2**31 - 1  # the largest whole number that scipy's maximum flow can send
 ENOUGH = 1e-9  # how far apart the primal and the dual value may be
-TIGHT = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}  # of HiGHS
 NOTHING = 1e-11  # mass below this is rounding; a unit of the flow is more
 
 
@@ -170,11 +169,10 @@ def _lp(i: Indices, j: Indices, w: Weights) -> Mass:
     m = len(i)
     ends = (np.concatenate([i, j]), np.concatenate([np.arange(m)] * 2))
     load = coo_array((np.ones(2 * m), ends), shape=(len(w), m)).tocsr()
-    scale = w.max()  # else HiGHS would compare weights of 1e-5 with its tolerances
-    solution = linprog(-np.ones(m), A_ub=load, b_ub=w / scale, method="highs", options=TIGHT)
+    solution = least_cost(-np.ones(m), A_ub=load, b_ub=w)
     if not solution.success:
         raise RuntimeError(f"solver 'lp' failed: {solution.message}")
-    return np.maximum(solution.x, 0) * scale
+    return np.maximum(solution.x, 0)
 
 
 SOLVERS: dict[str, Callable[[Indices, Indices, Weights], Mass]] = {

@@ -1,3 +1,4 @@
+import copy
 import json
 import math
 from functools import partial
@@ -8,12 +9,27 @@ import torch.nn.functional as F
 from torch import nn
 
 from adversarial_lab import data, nets, runs
-from adversarial_lab.certified import certified_ramp, certify, crown_ibp_loss, ibp_loss, margins
+from adversarial_lab.certified import (
+    Interval,
+    bound,
+    certified_ramp,
+    certify,
+    crown_ibp_loss,
+    ibp_loss,
+    initialise_for_intervals,
+    margins,
+    region,
+    short_warmup_loss,
+    short_warmup_ramp,
+    trace,
+)
+from adversarial_lab.certified.batch import depends_on_batch, hold
 from adversarial_lab.certified.training import worst_logits
+from adversarial_lab.certified.warmup import balance, smoothly, tightness
 from adversarial_lab.data import Batches
 from adversarial_lab.pgd import attack_model, cross_entropy, pgd
 from adversarial_lab.runs.__main__ import main
-from adversarial_lab.runs.classifier import adam_drops
+from adversarial_lab.runs.classifier import adam_drops, adam_drops_clipped
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import attacking, erm, fit
 
@@ -136,7 +152,10 @@ def test_the_gradient_is_that_of_finite_differences(points, loss):
         ({"beta": -0.1}, r"beta must be in \[0, 1\], got -0.1"),
         ({"x": torch.full((16, 1, 4, 4), 2.0)}, "x must lie in the box"),
         ({"y": torch.full((16,), 3)}, r"labels 0\.\.2"),
-        ({"model": nn.Sequential(nn.BatchNorm2d(1), nn.Flatten(), nn.Linear(16, 3))}, "batch norm"),
+        (
+            {"model": nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(16, 3))},
+            "random in training",
+        ),
     ],
 )
 def test_bad_input_is_refused(points, change, message, unchecked):
@@ -177,6 +196,15 @@ def test_impossible_ramps_are_refused(change, message):
         certified_ramp(LINF, **({"warm": 0.1, "over": 0.5} | change))
 
 
+def test_gradients_are_cut_to_length_ten():
+    layer = nn.Linear(2, 2)
+    adam, _ = adam_drops_clipped(layer, runs.certified.Config(epochs=12), per_epoch=5)
+    for size in (400.0, 0.1):
+        layer.weight.grad, layer.bias.grad = torch.full((2, 2), size), torch.zeros(2)
+        adam.step()
+        assert layer.weight.grad.norm().item() == pytest.approx(min(2 * size, 10), rel=1e-3)
+
+
 def test_the_learning_rate_drops_twice():
     adam, schedule = adam_drops(nn.Linear(2, 2), runs.certified.Config(epochs=12), per_epoch=5)
     rates = []
@@ -185,6 +213,172 @@ def test_the_learning_rate_drops_twice():
         adam.step()
         schedule.step()
     assert rates == pytest.approx([2e-3] * 45 + [2e-4] * 10 + [2e-5] * 5)
+
+
+# -- batch norm ----------------------------------------------------------------------------------
+
+
+def normed(seed=5):
+    torch.manual_seed(seed)
+    layers = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(16, 8)]
+    layers += [nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 3)]
+    model = nn.Sequential(*layers)
+    for layer in (model[1], model[5]):
+        nn.init.normal_(layer.weight)
+        nn.init.normal_(layer.bias)
+    return model
+
+
+def test_a_held_network_is_the_one_that_training_sees(points):
+    """The same logits as in training mode, running statistics moved once, others untouched."""
+    model, (x, _) = normed(), points
+    twin = copy.deepcopy(model)
+    logits, held = hold(trace(model), x)
+    torch.testing.assert_close(logits, twin(x))
+    torch.testing.assert_close(held(x), logits)
+    torch.testing.assert_close(model.state_dict(), twin.state_dict())
+    assert not depends_on_batch(held) and depends_on_batch(trace(model))
+    assert hold(trace(model.eval()), x)[1] == trace(model)
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_bounds_with_batch_norm_hold_for_the_held_network(points, loss, rng):
+    """Bounds in training mode are those in eval mode with this batch's statistics."""
+    model, (x, y) = normed(), points
+    still = copy.deepcopy(model)
+    for layer in (still[1], still[5]):
+        layer.momentum = None  # the running statistics become this batch's
+    still(x)
+    for layer, size in ((still[1], 64), (still[5], 16)):
+        layer.running_var *= (size - 1) / size  # torch keeps the unbiased one
+    bound, mixed = (loss(model, x, y, threat=LINF, kappa=kappa) for kappa in (0.0, 0.4))
+    torch.testing.assert_close(bound, loss(still.eval(), x, y, threat=LINF, kappa=0.0))
+    torch.testing.assert_close(mixed, 0.6 * bound + 0.4 * erm(still, x, y))
+    with attacking(still):
+        f = lambda z: cross_entropy(still(z), y)  # noqa: E731
+        assert f(pgd(f, x, LINF, steps=20, rng=rng)).mean() <= bound
+
+
+def test_the_gradient_goes_through_the_statistics_of_the_batch(points):
+    """Finite differences of the whole loss; without that path they disagree."""
+    model, (x, y) = normed().double(), points
+    value = lambda: ibp_loss(model, x.double(), y, threat=LINF, kappa=0.0)  # noqa: E731
+    (grad,), step = torch.autograd.grad(value(), [model[0].weight]), 1e-6
+    direction, ends = torch.randn_like(grad), []
+    for sign in (1, -1):
+        with torch.no_grad():
+            model[0].weight += sign * step * direction
+        ends.append(value().item())
+        with torch.no_grad():
+            model[0].weight -= sign * step * direction
+    slope = (ends[0] - ends[1]) / (2 * step)
+    assert slope == pytest.approx((grad * direction).sum().item(), rel=1e-5)
+
+
+# -- short warm-up -------------------------------------------------------------------------------
+
+
+def test_bounds_keep_their_width_from_layer_to_layer():
+    """The weights of Shi et al. in a wide network: 2 after the first layer, then no growth."""
+    torch.manual_seed(0)
+    layers = [nn.Linear(400, 400, bias=False)]
+    for _ in range(4):
+        layers += [nn.ReLU(), nn.Linear(400, 400, bias=False)]
+    model = nn.Sequential(*layers, nn.ReLU(), nn.Linear(400, 3))
+    x = torch.randn(20, 400)
+    threat = ThreatModel(norm="linf", eps=1e-3, box=None)
+    usual, ours = widths(model, x, threat), widths(initialise_for_intervals(model), x, threat)
+    assert ours == pytest.approx([2.0] * 5, rel=0.15)
+    assert usual[-1] > 100 * usual[0]
+
+
+def widths(model, x, threat):
+    """The mean half-width of what enters each ReLU, in units of eps."""
+    found = []
+
+    def step(node, *boxes):
+        if isinstance(node.layer, nn.ReLU):
+            found.append(((boxes[0].upper - boxes[0].lower).mean() / 2 / threat.eps).item())
+        return bound(node, *boxes, outward=False)
+
+    with torch.no_grad():
+        trace(model).run(region(x, threat).box, step)
+    return found
+
+
+def test_the_last_layer_keeps_its_weights():
+    model = network()
+    last = model[-1].weight.clone()
+    first = model[0].weight.clone()
+    initialise_for_intervals(model)
+    assert torch.equal(model[-1].weight, last) and not torch.equal(model[0].weight, first)
+
+
+def test_the_penalties_by_hand():
+    """Half-widths 1 and 4: ratio 1/4, so 1/2. Units at 3 and 1 on, at -1 off, one undecided."""
+    first = Interval(torch.zeros(1, 2), torch.full((1, 2), 2.0))
+    wide = Interval(torch.full((1, 2), -4.0), torch.full((1, 2), 4.0))
+    assert tightness(first, wide).item() == pytest.approx(0.5)
+    assert tightness(first, first).item() == 0
+    centre = torch.tensor([[3.0, 1.0, -1.0, 1.0]])
+    half = torch.tensor([[0.5, 0.5, 0.5, 2.0]])
+    mean_ratio, var_ratio = 1 / 4, (2**2 + 0) / 2**2  # centres' mean is 1
+    assert var_ratio == 1
+    expected = (0.5 - mean_ratio) / 0.5
+    assert balance(Interval(centre - half, centre + half)).item() == pytest.approx(expected)
+    on = Interval(torch.ones(1, 3), torch.tensor([[2.0, 3.0, 4.0]]).requires_grad_())
+    worst = balance(on)
+    assert worst.item() == 2  # all are on: both ratios are 0
+    assert torch.autograd.grad(worst, on.upper)[0].isfinite().all()
+
+
+@pytest.mark.claim("17.4.4", "the penalties of a short warm-up are added to the bound's loss")
+def test_the_short_warm_up_is_the_interval_loss_and_its_penalties(points):
+    model, where = normed(), {"threat": LINF}
+    for kappa in (0.0, 0.3, 1.0):
+        plain = ibp_loss(model, *points, **where, kappa=kappa)
+        bare = short_warmup_loss(model, *points, **where, kappa=kappa, strength=0.0)
+        torch.testing.assert_close(bare, plain)
+    extra = [
+        short_warmup_loss(model, *points, **where, kappa=0.0, strength=s) - ibp_loss(
+            model, *points, **where, kappa=0.0
+        )
+        for s in (0.5, 1.0)
+    ]  # fmt: skip
+    assert 0 < extra[0].item() == pytest.approx(extra[1].item() / 2, rel=1e-4)
+    assert gradients(extra[1], model).abs().max() > 0
+    clean = short_warmup_loss(model, *points, threat=LINF.with_eps(0.0), kappa=0.0, strength=1.0)
+    torch.testing.assert_close(clean, erm(model, *points))
+
+
+def test_the_short_ramp_by_hand():
+    """A quarter of the way up the fourth power has 1/13 of the height; then a straight line."""
+    ramp = short_warmup_ramp(LINF, warm=0.2, over=0.4, excess=1.1, strength=0.5)
+    found = [(ramp(t)["threat"].eps / 0.11, ramp(t)["kappa"], ramp(t)["strength"])
+             for t in (0.0, 0.2, 0.3, 0.45, 0.6, 1.0)]  # fmt: skip
+    third = 1 - 12 / 13 * 0.375 / 0.75
+    expected = [(1e-3, 1, 0.5), (1e-3, 1, 0.5), (1 / 13, 0, 0.5 * 12 / 13),
+                (third, 0, 0.5 * (1 - third)), (1, 0, 0), (1, 0, 0)]  # fmt: skip
+    for triple, known in zip(found, expected, strict=True):
+        assert triple == pytest.approx(known)
+    assert smoothly(0.125) == pytest.approx(1 / 13 / 16)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kappa": -0.5}, r"kappa must be in \[0, 1\], got -0.5"),
+        ({"strength": -1.0}, "strength must be finite and >= 0, got -1.0"),
+        ({"strength": math.nan}, "strength must be finite"),
+        ({"model": nn.Sequential(nn.Flatten(), nn.Linear(16, 3))}, "model must have ReLUs"),
+    ],
+)
+def test_the_short_warm_up_refuses_bad_input(points, change, message):
+    given = {"model": network(), "x": points[0], "y": points[1], "threat": LINF}
+    with pytest.raises(ValueError, match=message):
+        short_warmup_loss(**(given | {"kappa": 0.5, "strength": 0.5} | change))
+    with pytest.raises(ValueError, match="need excess >= 1 and strength >= 0, got 0.5 and 0.5"):
+        short_warmup_ramp(LINF, warm=0.1, over=0.2, excess=0.5)
 
 
 # -- training ------------------------------------------------------------------------------------
@@ -214,9 +408,11 @@ def test_training_on_the_bound_makes_digits_provable(loss):
 TINY = "dataset=mnist-mini train_images=100 test_images=30 strong_images=4 epochs=3 batch_size=50"
 
 
-@pytest.mark.parametrize("training", ["ibp", "crown-ibp"])
+@pytest.mark.parametrize("training", ["ibp", "crown-ibp", "short-warmup"])
 def test_a_run_certifies_and_saves_its_record(training, tmp_path, capsys):
     words = ["certified", *TINY.split(), f"training={training}", "eps=0.06", "--quiet"]
+    if training == "short-warmup":
+        words += ["network=cnn7-mnist-8", "recipe=adam-drops-clipped"]
     assert main([*words, "--out", str(tmp_path)]) == 0
     record = json.loads(capsys.readouterr().out.splitlines()[-1])
     m = {name: metric["value"] for name, metric in record["metrics"].items()}
@@ -235,20 +431,25 @@ def test_unknown_settings_are_refused_with_the_choices(setting, tmp_path, capsys
 
 def test_the_full_scale_is_that_of_the_paper_and_needs_a_gpu(tmp_path, capsys, monkeypatch):
     c = runs.certified.SCALES["full"]
-    assert (c.dataset, c.network, c.eps, c.excess) == ("cifar-10", "dm-large", 8 / 255, 1.1)
-    assert (c.epochs, c.batch_size, c.peak, c.train_images) == (350, 50, 0.001, None)
+    assert (c.dataset, c.network, c.eps, c.excess) == ("cifar-10", "cnn7", 8 / 255, 1.0)
+    assert (c.epochs, c.batch_size, c.peak, c.train_images) == (160, 128, 0.0005, None)
     monkeypatch.setattr(nets, "best_device", lambda: torch.device("cpu"))
     assert main(["certified", "--scale", "full", "--out", str(tmp_path)]) == 2
     assert "certified --scale full needs a GPU and torch sees none" in capsys.readouterr().err
 
 
-def test_the_large_network_has_the_stated_size():
+@pytest.mark.parametrize(("channels", "side"), [(3, 32), (1, 28)])
+def test_the_large_networks_have_the_stated_sizes(channels, side):
     with torch.device("meta"):
-        model = nets.dm_large()
-        size = sum(p.numel() for p in model.parameters())
-    widths = [3, 64, 64, 128, 128, 128]
+        models = [nets.cnn7(channels, side)] + [nets.dm_large()] * (channels == 3)
+        sizes = [sum(p.numel() for p in model.parameters()) for model in models]
+        assert models[0].eval()(torch.rand(2, channels, side, side)).shape == (2, 10)
+    widths = [channels, 64, 64, 128, 128, 128]
     convolutions = sum(9 * a * b + b for a, b in zip(widths, widths[1:], strict=False))
-    assert size == convolutions + 128 * 256 * 512 + 512 + 512 * 10 + 10
+    size = convolutions + 128 * (side // 2) ** 2 * 512 + 512 + 512 * 10 + 10
+    assert sizes == [size + 2 * (64 * 2 + 128 * 3 + 512), size][: len(sizes)]
+    with pytest.raises(ValueError, match="side even, classes >= 2, got 1, 64, 27 and 10"):
+        nets.cnn7(1, 27)
 
 
 # -- the shipped network -------------------------------------------------------------------------

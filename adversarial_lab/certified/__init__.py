@@ -21,6 +21,11 @@ from adversarial_lab.certified.lipschitz import layer_constants, lipschitz_bound
 from adversarial_lab.certified.polytope import worst_input
 from adversarial_lab.certified.spectral import spectral_norm, spectral_path
 from adversarial_lab.certified.training import certified_ramp, crown_ibp_loss, ibp_loss
+from adversarial_lab.certified.warmup import (
+    initialise_for_intervals,
+    short_warmup_loss,
+    short_warmup_ramp,
+)
 
 __all__ = [
     "METHODS",
@@ -37,6 +42,7 @@ __all__ = [
     "crown_ibp_loss",
     "ibp",
     "ibp_loss",
+    "initialise_for_intervals",
     "layer_constants",
     "lipschitz_bound",
     "local_constants",
@@ -44,6 +50,8 @@ __all__ = [
     "pair_constants",
     "radius_path",
     "region",
+    "short_warmup_loss",
+    "short_warmup_ramp",
     "smoothing",
     "spectral_norm",
     "spectral_path",

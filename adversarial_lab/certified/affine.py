@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 from torch.nn.utils.parametrize import type_before_parametrizations
 
+from adversarial_lab.certified.batch import Held
 from adversarial_lab.nets import Normalize
 
 Map = Callable[[Tensor], Tensor]
@@ -84,6 +85,14 @@ def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Affine:
     if layer.weight is not None:
         scale = scale * layer.weight
     offset = (layer.running_mean * scale).abs() + (0 if layer.bias is None else layer.bias.abs())
+    return _diagonal(layer, scale, offset, shape)
+
+
+def _held(layer: Held, shape: Shape) -> Affine:
+    return _diagonal(layer, layer.scale, layer.offset, shape)
+
+
+def _diagonal(layer: nn.Module, scale: Tensor, offset: Tensor, shape: Shape) -> Affine:
     scale = _per_channel(scale, shape)
     return Affine(
         apply=layer,
@@ -146,6 +155,7 @@ AFFINE: dict[type[nn.Module], Callable[..., Affine]] = {
     nn.Conv2d: _convolution,
     nn.BatchNorm1d: _batch_norm,
     nn.BatchNorm2d: _batch_norm,
+    Held: _held,
     Normalize: _normalize,
     nn.AvgPool2d: _average,
     nn.AdaptiveAvgPool2d: _adaptive_average,

@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import AFFINE, kind, rounding
+from adversarial_lab.certified.batch import Held
 from adversarial_lab.certified.graph import Add, Graph, Node, trace
 from adversarial_lab.nets import Normalize
 from adversarial_lab.threat import Points, ThreatModel
@@ -164,7 +165,7 @@ Rule = Callable[..., Interval]  # (layer, *boxes, outward) -> Interval
 RULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), _affine),
     **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), _affine),
-    Normalize: _affine,
+    **dict.fromkeys((Normalize, Held), _affine),
     **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, Add), _average),
     **dict.fromkeys((nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d), _in_place),
     **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d), _rising),

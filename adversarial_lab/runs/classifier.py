@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from adversarial_lab import data, nets
+from adversarial_lab.certified.warmup import initialise_for_intervals
 from adversarial_lab.robust_objectives.wrm import smooth
 from adversarial_lab.runs.record import Job, Metric, accuracy
 from adversarial_lab.training import Objective, fit, one_cycle, piecewise, weight_average
@@ -67,10 +68,24 @@ def adam_drops(model: nn.Module, config: Training, per_epoch: int):
     return optimizer, piecewise(optimizer, milestones=[steps * 3 // 4, steps * 11 // 12])
 
 
+def adam_drops_clipped(model: nn.Module, config: Training, per_epoch: int):
+    """`adam_drops`, each gradient cut to length 10: the first bounds are large."""
+    optimizer, schedule = adam_drops(model, config, per_epoch)
+
+    def clip(*_: Any) -> None:
+        nn.utils.clip_grad_norm_(model.parameters(), 10.0)
+
+    optimizer.register_step_pre_hook(clip)
+    return optimizer, schedule
+
+
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist-cnn": nets.mnist_cnn,
     "mnist-cnn-elu": lambda: smooth(nets.mnist_cnn()),
     "dm-large": nets.dm_large,
+    "cnn7": lambda: initialise_for_intervals(nets.cnn7()),
+    "cnn7-mnist": lambda: initialise_for_intervals(nets.cnn7(1, 28)),
+    "cnn7-mnist-8": lambda: initialise_for_intervals(nets.cnn7(1, 28, 8)),  # an eighth as wide
     "preact-resnet18": nets.preact_resnet18,
     "preact-resnet18-32": partial(nets.preact_resnet18, 32),  # half as wide, a quarter the weights
     "preact-resnet50": nets.preact_resnet50,
@@ -89,6 +104,7 @@ AUGMENT: dict[str, data.Augment] = {"cifar-10": data.crop_flip, "cifar-10-mini":
 RECIPES: dict[str, Recipe] = {
     "adam": adam_one_cycle,
     "adam-drops": adam_drops,
+    "adam-drops-clipped": adam_drops_clipped,
     "sgd": sgd_steps,
     "sgd-cycle": sgd_one_cycle,
 }

@@ -11,17 +11,16 @@ from torch import nn
 from adversarial_lab import data, nets, runs
 from adversarial_lab.certified import (
     Interval,
-    bound,
     certified_ramp,
     certify,
     crown_ibp_loss,
     ibp_loss,
     initialise_for_intervals,
     margins,
-    region,
     short_warmup_loss,
     short_warmup_ramp,
     trace,
+    widening,
 )
 from adversarial_lab.certified.batch import depends_on_batch, hold
 from adversarial_lab.certified.training import worst_logits
@@ -287,23 +286,20 @@ def test_bounds_keep_their_width_from_layer_to_layer():
     model = nn.Sequential(*layers, nn.ReLU(), nn.Linear(400, 3))
     x = torch.randn(20, 400)
     threat = ThreatModel(norm="linf", eps=1e-3, box=None)
-    usual, ours = widths(model, x, threat), widths(initialise_for_intervals(model), x, threat)
+    usual, ours = (widening(m(model), x, threat) for m in (nn.Sequential, initialise_for_intervals))
     assert ours == pytest.approx([2.0] * 5, rel=0.15)
     assert usual[-1] > 100 * usual[0]
 
 
-def widths(model, x, threat):
-    """The mean half-width of what enters each ReLU, in units of eps."""
-    found = []
-
-    def step(node, *boxes):
-        if isinstance(node.layer, nn.ReLU):
-            found.append(((boxes[0].upper - boxes[0].lower).mean() / 2 / threat.eps).item())
-        return bound(node, *boxes, outward=False)
-
-    with torch.no_grad():
-        trace(model).run(region(x, threat).box, step)
-    return found
+def test_widening_by_hand():
+    """|W|r: half-widths 0.5 and 0.5 become 1.5 and 1; batch norm divides by the batch's spread."""
+    dense = nn.Linear(2, 2, bias=False)
+    dense.weight.data = torch.tensor([[1.0, -2.0], [2.0, 0.0]])
+    x = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
+    threat = ThreatModel(norm="linf", eps=0.5, box=None)
+    assert widening(nn.Sequential(dense, nn.ReLU(), nn.Linear(2, 2)), x, threat) == [2.5]
+    normed = nn.Sequential(dense, nn.BatchNorm1d(2), nn.ReLU(), nn.Linear(2, 2))
+    assert widening(normed, x, threat) == pytest.approx([(1.5 / 1 + 1 / 2) / 2 / 0.5], rel=1e-4)
 
 
 def test_the_last_layer_keeps_its_weights():

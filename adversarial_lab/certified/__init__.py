@@ -25,6 +25,7 @@ from adversarial_lab.certified.warmup import (
     initialise_for_intervals,
     short_warmup_loss,
     short_warmup_ramp,
+    widening,
 )
 
 __all__ = [
@@ -56,5 +57,6 @@ __all__ = [
     "spectral_norm",
     "spectral_path",
     "trace",
+    "widening",
     "worst_input",
 ]

@@ -37,6 +37,24 @@ def initialise_for_intervals(model: nn.Module) -> nn.Module:
     return model
 
 
+def widening(model: nn.Module, x: Points, threat: ThreatModel) -> list[float]:
+    """How much wider than the input's the box before each ReLU is: ratios of mean half-widths.
+
+    Batch norm in training mode is held at this batch. Raises ValueError as `ibp` does.
+    """
+    threat.check(x)
+    box, found = region(x, threat).box, list[float]()
+
+    def step(node: Node, *boxes: Interval) -> Interval:
+        if isinstance(node.layer, nn.ReLU):
+            found.append(float(_half_width(boxes[0]) / _half_width(box)))
+        return bound(node, *boxes, outward=False)
+
+    with torch.no_grad():
+        hold(trace(model), x)[1].run(box, step)
+    return found
+
+
 def short_warmup_loss(
     model: nn.Module,
     x: Points,

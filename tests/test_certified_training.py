@@ -10,6 +10,7 @@ from torch import nn
 
 from adversarial_lab import data, nets, runs
 from adversarial_lab.certified import (
+    Graph,
     Interval,
     certified_ramp,
     certify,
@@ -17,12 +18,14 @@ from adversarial_lab.certified import (
     ibp_loss,
     initialise_for_intervals,
     margins,
+    region,
     short_warmup_loss,
     short_warmup_ramp,
     trace,
     widening,
 )
 from adversarial_lab.certified.batch import depends_on_batch, hold
+from adversarial_lab.certified.interval import propagate
 from adversarial_lab.certified.training import worst_logits
 from adversarial_lab.certified.warmup import balance, smoothly, tightness
 from adversarial_lab.data import Batches
@@ -341,7 +344,12 @@ def test_the_short_warm_up_is_the_interval_loss_and_its_penalties(points):
         )
         for s in (0.5, 1.0)
     ]  # fmt: skip
-    assert 0 < extra[0].item() == pytest.approx(extra[1].item() / 2, rel=1e-4)
+    assert extra[0].item() == pytest.approx(extra[1].item() / 2, rel=1e-4)
+    _, held = hold(trace(model), points[0])
+    box = region(points[0], LINF).box
+    fronts = (propagate(Graph(held.nodes[:k]), box, False) for k in (2, 6))  # before the two ReLUs
+    expected = sum(tightness(box, at) + balance(at) for at in fronts) / 2
+    torch.testing.assert_close(extra[1], expected, rtol=1e-4, atol=0.0)
     assert gradients(extra[1], model).abs().max() > 0
     clean = short_warmup_loss(model, *points, threat=LINF.with_eps(0.0), kappa=0.0, strength=1.0)
     torch.testing.assert_close(clean, erm(model, *points))

@@ -314,16 +314,15 @@ def test_the_last_layer_keeps_its_weights():
 
 
 def test_the_penalties_by_hand():
-    """Half-widths 1 and 4: ratio 1/4, so 1/2. Units at 3 and 1 on, at -1 off, one undecided."""
+    """Half-widths 1 and 4: ratio 1/4, so 1/2. Units at 6 and 1 on, at -2 off, one undecided."""
     first = Interval(torch.zeros(1, 2), torch.full((1, 2), 2.0))
     wide = Interval(torch.full((1, 2), -4.0), torch.full((1, 2), 4.0))
     assert tightness(first, wide).item() == pytest.approx(0.5)
     assert tightness(first, first).item() == 0
-    centre = torch.tensor([[3.0, 1.0, -1.0, 1.0]])
+    centre = torch.tensor([[6.0, 1.0, -2.0, -1.0]])  # their mean is 1
     half = torch.tensor([[0.5, 0.5, 0.5, 2.0]])
-    mean_ratio, var_ratio = 1 / 4, (2**2 + 0) / 2**2  # centres' mean is 1
-    assert var_ratio == 1
-    expected = (0.5 - mean_ratio) / 0.5
+    sizes, squares = 2 / (6 + 1), 3**2 / (5**2 + 0)
+    expected = ((0.5 - sizes) + (0.5 - squares)) / 0.5
     assert balance(Interval(centre - half, centre + half)).item() == pytest.approx(expected)
     on = Interval(torch.ones(1, 3), torch.tensor([[2.0, 3.0, 4.0]]).requires_grad_())
     worst = balance(on)

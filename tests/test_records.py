@@ -1,5 +1,6 @@
 """Records as pages read them: found by their command and by nothing else, and told honestly."""
 
+import hashlib
 import json
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from adversarial_lab.records import (
 from adversarial_lab.runs.record import accuracy
 from tools.book import ROOT
 
-RESULTS = ROOT / "book/results"
+RESULTS, WEIGHTS = ROOT / "book/results", ROOT / "adversarial_lab/weights"
 
 
 def test_the_command_is_what_the_record_answers_to(tmp_path):
@@ -49,6 +50,38 @@ def test_a_record_of_another_setting_is_not_taken_for_it(tmp_path):
 def test_the_committed_records_are_found(asked):
     record = asked.record(RESULTS)
     assert record["run_id"] == asked.run_id and record["scale"] == asked.scale
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_every_committed_record_is_whole(path):
+    """It has the name of its configuration, a table of its history, and shares inside intervals."""
+    made = json.loads(path.read_text())
+    text = json.dumps(made["config"], sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    assert made["config_sha256"] == digest
+    assert made["run_id"] == path.stem == f"{made['run']}-{digest[:10]}"
+    assert made["seconds"] > 0 and made["hardware"] and made["versions"]["torch"]
+    assert len(path.with_suffix(".csv").read_text().splitlines()) == 1 + len(made["history"])
+    for metric in made["metrics"].values():
+        if isinstance(metric, dict) and "low" in metric:
+            assert metric["low"] <= metric["value"] + 1e-15 and metric["value"] <= metric["high"]
+
+
+def test_the_weights_of_every_record_are_in_the_repository():
+    """Each file is what its record measured, and none is large."""
+    tracked = [*RESULTS.glob("*-??????????.safetensors"), *WEIGHTS.glob("*.safetensors")]
+    assert all(file.stat().st_size < 6e6 for file in tracked)
+    here = {hashlib.sha256(file.read_bytes()).hexdigest() for file in tracked}
+    records = [json.loads(path.read_text()) for path in RESULTS.glob("*.json")]
+    made = [r for r in records if "weights" in r and r["scale"] != "full"]  # there they are large
+    assert made and {record["weights"]["sha256"] for record in made} <= here
+
+
+@pytest.mark.parametrize("n", [1, 7, 1000, 10_000])
+def test_no_rounding_puts_a_share_outside_its_interval(n):
+    for right in (0, 1, n):
+        metric = accuracy(right, n)
+        assert 0 <= metric["low"] <= metric["value"] <= metric["high"] <= 1
 
 
 def test_a_missing_record_shows_its_command():

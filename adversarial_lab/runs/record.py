@@ -106,7 +106,8 @@ def accuracy(right: int, n: int) -> Metric:
     z, share = 1.959963984540054, right / n
     centre = (share + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return {"value": share, "n": n, "low": max(0.0, centre - half), "high": min(1.0, centre + half)}
+    low, high = max(0.0, centre - half), min(1.0, centre + half)
+    return {"value": share, "n": n, "low": min(low, share), "high": max(high, share)}  # rounding
 
 
 def write_whole(path: Path, text: str) -> None:

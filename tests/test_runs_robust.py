@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from adversarial_lab import data, nets
-from adversarial_lab.pgd import pgd
+from adversarial_lab.pgd import attack_model, pgd
 from adversarial_lab.runs import evaluation, speed
 from adversarial_lab.runs.__main__ import main
 from adversarial_lab.runs.classifier import NETWORKS
@@ -24,7 +24,7 @@ from adversarial_lab.runs.resident import Resident
 from adversarial_lab.runs.robust import SCALES, Config
 from adversarial_lab.runs.selection import Selection, chosen, held_out
 from adversarial_lab.threat import ThreatModel
-from adversarial_lab.training import adversarial, erm
+from adversarial_lab.training import adversarial, erm, weight_average
 
 TINY = (
     "train_images=260 validation_images=60 test_images=20 apgd_images=4 masking_images=4"
@@ -170,6 +170,26 @@ def test_on_a_cpu_everything_is_plain():
     with pytest.raises(ValueError, match="speed must be one of .*'compiled'.*got 'fast'"):
         speed.speed(CPU, "fast")
     assert speed.matmul_rate(how, side=64, repeats=2) > 0
+
+
+@pytest.mark.parametrize(("method", "graphs"), [("standard", 1), ("trades", 3)])
+def test_a_network_is_compiled_whole_and_once_for_each_use(
+    method, graphs, rng, monkeypatch, unchecked
+):
+    """Of trades: the step, the gradient of the attack, the output at x that the attack leaves."""
+    seen, compile_it = [], nn.Module.compile
+    keep = lambda graph, inputs: seen.append(graph) or graph.forward  # noqa: E731
+    monkeypatch.setattr(nn.Module, "compile", lambda m: compile_it(m, backend=keep))
+    torch._dynamo.reset()
+    model = speed.Speed(CPU, None, True).place(nets.wide_resnet(10, 1))
+    average = weight_average(model, 0.5)
+    objective, ramp = METHODS[method].make(Config(steps=2, eps=8 / 255), rng)
+    x, y = data.load("cifar-10-mini", "train", 6)
+    for _ in range(2):
+        objective(model, x[:4], y[:4], **ramp(1.0)).backward()
+        attack_model(average.module, x, y, ThreatModel(norm="linf", eps=8 / 255), steps=2, rng=rng)
+    speed.count_flops(objective, model, x, y, ramp(1.0))  # copies are not compiled
+    assert len(seen) == graphs
 
 
 @pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])

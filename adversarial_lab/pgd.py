@@ -20,6 +20,7 @@ from adversarial_lab.threat import Points, Rng, ThreatModel
 from adversarial_lab.training import Labels, PerExample, check_logits, evaluating
 
 LogitLoss = Callable[[Tensor, Tensor], Tensor]  # logits (n, k), labels (n,) -> (n,)
+SCALE = 1024.0  # a power of 2, so no step depends on it; float16 loses gradients below 6e-8
 
 
 def ascend(
@@ -38,7 +39,7 @@ def ascend(
             f"f must return one differentiable value per example, shape ({len(z)},), got shape"
             f" {tuple(value.shape)}, requires_grad={value.requires_grad}"
         )
-    (g,) = torch.autograd.grad(value.sum(), z)
+    (g,) = torch.autograd.grad(SCALE * value.sum(), z)
     if g.isnan().any():
         bad = int(g.isnan().flatten(1).any(1).sum())
         raise ValueError(

@@ -378,6 +378,13 @@ def test_an_objective_without_gradient_is_refused():
         pgd(lambda z: z.detach().sum(1), x, ThreatModel(norm="linf", eps=0.1), steps=1)
 
 
+def test_a_gradient_too_small_for_half_precision_still_gives_the_step(rng):
+    """1e-8, as where TRADES starts, is 0 in fp16; scaled by a power of 2 it keeps its sign."""
+    x, threat = torch.rand(4, 10, generator=rng).half() / 2, ThreatModel(norm="linf", eps=0.1)
+    z = pgd(lambda z: (z * 1e-4 * 1e-4).sum(1), x, threat, steps=1, start=x)
+    assert (z > x).all()
+
+
 def test_half_precision_examples_all_keep_a_gradient(rng):
     """A mean over 512 examples underflows in fp16; the sum does not."""
     x = torch.rand(512, 10, generator=rng).half()

@@ -58,7 +58,7 @@ def speed(device: torch.device, wish: str) -> Speed:
 def in_half(objective: Objective, how: Speed, optimizer: torch.optim.Optimizer) -> Objective:
     """The objective under autocast. In float16 its gradient is scaled up, and down in the step.
 
-    The value keeps its size. Attacks need no scale: they sum the loss over the examples.
+    The value keeps its size. Attacks have a scale of their own (`pgd.SCALE`).
     """
     scale = LOSS_SCALE if how.half is torch.float16 else 1.0
     if scale != 1.0:

@@ -114,7 +114,8 @@ def _step(
     """Towards the tangent's hyperplane from z and from x, the two mixed by their distances."""
     z = z.detach().requires_grad_()
     logits = model(z)
-    gap = logits.gather(1, torch.stack([y, target], 1)) @ logits.new_tensor([1.0, -1.0])
+    right, rival = logits.gather(1, torch.stack([y, target], 1)).unbind(1)
+    gap = right - rival
     (w,) = torch.autograd.grad(gap.sum(), z)
     gap, z, w, flat = gap.detach(), z.detach().flatten(1), w.flatten(1), x.flatten(1)
     project = partial(to_hyperplane, w=w, norm=threat.norm, box=threat.box)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from adversarial_lab.certified.affine import kind
 from adversarial_lab.masking.curvature import unit
 from adversarial_lab.nets import Normalize
-from adversarial_lab.threat import Rng
+from adversarial_lab.threat import Rng, normal_like
 
 Shape = tuple[int, ...]  # of one example, without the batch
 DENSE = 256  # an operator whose smaller side is at most this is measured exactly
@@ -42,7 +42,7 @@ def spectral_path(
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
     apply = linear_part(layer)
-    v = unit(torch.randn(1, *shape, generator=rng, dtype=torch.float64))
+    v = unit(normal_like(_blank(layer, shape), rng))
     for _ in range(steps):
         v.requires_grad_()
         image = apply(v)
@@ -54,8 +54,15 @@ def spectral_path(
 
 def dense(layer: nn.Module, shape: Shape) -> Float[Tensor, "i o"]:
     r"""$W^\top$ as a matrix in float64, one row per input coordinate of `shape`."""
-    basis = torch.eye(math.prod(shape), dtype=torch.float64).view(-1, *shape)
+    size, like = math.prod(shape), _blank(layer, shape)
+    basis = torch.eye(size, dtype=like.dtype, device=like.device).view(-1, *shape)
     return linear_part(layer)(basis).flatten(1)
+
+
+def _blank(layer: nn.Module, shape: Shape) -> Tensor:
+    """One example of zeros in float64, where the layer is."""
+    device = next((p.device for p in layer.parameters()), None)
+    return torch.zeros(1, *shape, dtype=torch.float64, device=device)
 
 
 def exact_norm(layer: nn.Module, shape: Shape) -> float:

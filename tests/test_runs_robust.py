@@ -264,6 +264,18 @@ def test_verification_is_strict_and_attacks_are_not():
     assert look() == before
 
 
+def test_the_masking_report_is_strict_too(monkeypatch):
+    class Told:
+        def to_json(self):
+            places = (torch.backends.cuda.matmul, torch.backends.cudnn)
+            return json.dumps({"tf32": [p.allow_tf32 for p in places]})
+
+    monkeypatch.setattr(evaluation, "masking_report", lambda *anything: Told())
+    x, y = data.load("mnist-mini", "test", 2)
+    threat = ThreatModel(norm="linf", eps=0.1)
+    assert evaluation.masking(nets.mnist_cnn(), x, y, threat, Config()) == {"tf32": [False, False]}
+
+
 def test_a_slice_has_the_image_in_its_middle(rng):
     x, y = data.load("mnist-mini", "test", 2)
     threat, model = ThreatModel(norm="linf", eps=0.1), nets.shipped("mnist-standard")

@@ -117,7 +117,8 @@ def masking(model: nn.Module, x: Tensor, y: Tensor, threat: ThreatModel, config:
     some = slice(0, config.masking_images)
     if not config.masking_images:
         return {}
-    return json.loads(masking_report(model, x[some], y[some], threat).to_json())
+    with float32_is_strict():
+        return json.loads(masking_report(model, x[some], y[some], threat).to_json())
 
 
 def loss_slices(

@@ -133,12 +133,18 @@ def _published() -> dict[str, str]:
 
 def _content(file: str) -> bytes:
     """The checked content of one public file, such as "mnist/train-labels-idx1-ubyte"."""
-    for root in (*_own_folder(), _cache()):
+    for root in _roots():
         for path in (root / file, root / f"{file}.gz"):
             if path.is_file():
                 return _read(file, path)
     _download(file)
     return _read(file, _cache() / file)
+
+
+def _roots() -> Iterator[Path]:
+    """Where files may be; who has them all in a folder of their own needs no pooch."""
+    yield from _own_folder()
+    yield _cache()
 
 
 def _own_folder() -> list[Path]:

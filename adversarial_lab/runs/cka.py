@@ -76,7 +76,15 @@ class Config:
 SCALES = {
     "quick": Config(),
     "seeds": Config(standard="", robust="", seeds=3, train_images=4_000, images=2_000, folds=4),
-    "full": Config(dataset="cifar-10", standard="", robust="", layers="", late=5),
+    "full": Config(
+        dataset="cifar-10",
+        standard="",
+        robust="",
+        layers="",
+        late=5,
+        eps=8 / 255,
+        step_size=2 / 255,
+    ),
 }
 COST = {
     "quick": "1 minute on one CPU core",

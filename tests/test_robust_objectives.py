@@ -154,12 +154,16 @@ def test_wasserstein_balls_shrink_to_the_ball_as_p_grows():
         ({"cost": np.array([[0.5, 1.0]])}, "cost must be 0 at one place for each point, point 0"),
         ({"budget": -1.0}, "budget must be finite and >= 0, got -1.0"),
         ({"budget": np.nan}, "budget must be finite"),
+        ({"loss": np.array([[0.0, np.nan]])}, "loss must be finite"),
+        ({"weights": -np.ones(1)}, r"weights must be finite and >= 0, got \[-1.\]"),
+        ({"weights": np.ones(2)}, r"must be \(n, l\), .* got \(\(1, 2\), \(1, 2\), \(2,\)\)"),
     ],
 )
-def test_bad_costs_are_refused(change, message):
-    good = {"loss": np.zeros((1, 2)), "cost": np.array([[0.0, 1.0]]), "budget": 1.0}
+def test_bad_costs_are_refused(unchecked, change, message):
+    cost = np.array([[0.0, 1.0]])
+    good = {"loss": np.zeros((1, 2)), "cost": cost, "weights": np.ones(1), "budget": 1.0}
     with pytest.raises(ValueError, match=message):
-        transport_ball(**{**good, **change}, weights=np.ones(1))
+        transport_ball(**{**good, **change})
     with pytest.raises(ValueError, match="eps must be finite and >= 0, got -0.1"):
         ball_cost(good["cost"], -0.1)
 
@@ -233,7 +237,9 @@ def test_intervals_that_touch_are_in_conflict():
     ("change", "message"),
     [
         ({"y": np.array([0, 2])}, r"y must hold 2 labels 0 or 1, got \[0, 2\]"),
-        ({"eps": -1.0}, "eps >= 0 must be finite, got eps=-1.0"),
+        ({"eps": -1.0}, "eps must be finite and >= 0, got -1.0"),
+        ({"x": np.array([0, np.nan])}, "x must hold one finite number or more, got"),
+        ({"x": np.zeros(0), "y": np.zeros(0, int)}, "x must hold one finite number or more, got"),
         ({"changes": -1}, "changes must be >= 0, got -1"),
         ({"weights": np.ones(2)}, "weights must sum to one"),
     ],
@@ -382,6 +388,15 @@ def test_one_budget_is_spent_where_the_residuals_are(rng, norm):
 def test_unknown_losses_are_refused(rng):
     with pytest.raises(ValueError, match=r"loss must be one of \['hinge'.*got 'ramp'"):
         linear.robust(*linear_case(rng, "hinge"), free("l2", 0.1), "ramp")
+
+
+def test_labels_that_no_margin_has_are_refused(rng):
+    w, b, x, y = linear_case(rng, "hinge")
+    for of in (linear.robust, linear.worst_points, linear.distributional):
+        with pytest.raises(ValueError, match=r"y must be -1 or 1 for 'hinge', got \[0.0, 1.0\]"):
+            of(w, b, x, (y + 1) / 2, free("l2", 0.1), "hinge")
+    with pytest.raises(ValueError, match="gamma must be finite and > 0, got nan"):
+        linear.penalised_squared(w, b, x, y, float("nan"))
 
 
 # -- networks: to first order --------------------------------------------------------------------
@@ -707,6 +722,8 @@ def test_a_bad_ascent_is_refused(change, message):
     x, f, _ = logistic_line()
     with pytest.raises(ValueError, match=message):
         list(ascent(f, x, **{"gamma": 1.0, "steps": 3, **change}))
+    with pytest.raises(ValueError, match="points must be >= 1, got 0"):
+        sampled_curvature(f, x, x, points=0)
 
 
 def test_certificates_without_concavity_are_refused():
@@ -885,6 +902,11 @@ def test_bad_masses_are_refused(unchecked, change, message):
     good = {"mass0": np.ones((2, 2)), "mass1": np.ones((2, 2)), "eps": 1.0, "spacing": 1.0}
     with pytest.raises(ValueError, match=message):
         optimal_sets(**{**good, **change})
+    nothing = np.zeros((2, 2))
+    with pytest.raises(ValueError, match="zero everywhere: every set is optimal"):
+        optimal_sets(nothing, nothing, 1.0, 1.0)
+    with pytest.raises(ValueError, match=r"inside must have the masses' shape .* got \(1, 2\)"):
+        robust_risk(np.ones((1, 2), bool), np.ones((2, 2)), np.ones((2, 2)), 1.0, 1.0)
     with pytest.raises(ValueError, match="eps must be > 0"):
         perimeter(np.ones((2, 2), bool), np.ones((2, 2)), np.ones((2, 2)), 0.0, 1.0)
 

@@ -161,6 +161,8 @@ def sampled_curvature(
     A lower bound on the L that `certify` needs: above 2 gamma it refutes concavity, below it
     proves nothing. ReLU networks bend at kinks, which no Hessian sees.
     """
+    if points < 1:
+        raise ValueError(f"points must be >= 1, got {points}")
     places = torch.linspace(0, 1, points).tolist()
     met = [top_curvature(f, x + t * (z - x), steps=steps, rng=rng)[0] for t in places]
     return torch.stack(met).amax(0)

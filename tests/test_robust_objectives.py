@@ -552,6 +552,8 @@ def test_a_short_ascent_is_made_good_by_its_gap():
     for steps in (1, 2, 5):
         short = certify(f, x, gamma=9.0, curvature=curvature, steps=steps, damping=0.5)
         assert short.surrogate < exact.surrogate < short.surrogate + short.gap
+        promised = 9 * 0.1 + short.surrogate + short.gap
+        assert short.bound(0.1) == pytest.approx(promised, abs=1e-12)
 
 
 @pytest.mark.parametrize("box", [None, (0.0, 1.0)])

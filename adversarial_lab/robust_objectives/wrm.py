@@ -121,7 +121,8 @@ def certify(
     r"""Ascend from every example, and bound what is left: the certificate of Sinha et al. 2018.
 
     curvature: L with $\nabla^2f\le L$ everywhere in the box. It is an assumption: as good as the
-    bound you have. Raises ValueError unless L < 2 gamma.
+    bound you have; for a network's cross-entropy `curvature_bound` proves one.
+    Raises ValueError unless L < 2 gamma.
     """
     if not curvature < 2 * gamma:
         raise ValueError(

@@ -28,6 +28,7 @@ BENDS: dict[type[nn.Module], Callable[[nn.Module], float]] = {
     nn.Sigmoid: lambda layer: 1 / math.sqrt(108),
     nn.ReLU: lambda layer: math.inf,
     nn.LeakyReLU: lambda layer: math.inf,
+    Add: lambda layer: 0.0,
 }
 
 
@@ -38,6 +39,8 @@ def curvature_bound(model: nn.Module, shape: Shape) -> float:
     directions of the layers do not line up.
     """
     graph = trace(model)
+    if any(math.isinf(bend(node.layer)) for node in graph.nodes):
+        return math.inf
 
     def step(node: Node, *values: Bounded) -> Bounded:
         images, stretched, bent = zip(*values, strict=True)

@@ -39,7 +39,9 @@ from adversarial_lab.meanfield import (
     w1,
 )
 from adversarial_lab.meanfield import game as game_module
+from adversarial_lab.meanfield import response as response_module
 from adversarial_lab.meanfield.attack import _reach
+from adversarial_lab.meanfield.bound import Maximum
 from adversarial_lab.meanfield.game import ACTIVATIONS, network_and_gradient, within
 from adversarial_lab.meanfield.response import fitted, steepest
 from adversarial_lab.runs import meanfield as runs
@@ -711,6 +713,17 @@ def test_the_steepest_neuron_against_a_grid(bias):
     s = x @ b[:, :1].T + (b[:, 1] if bias else 0)
     grid = 2 * float((push @ torch.tanh(s)).abs().max())
     assert grid <= bound <= grid + 2e-3
+
+
+def test_what_merging_hides_is_added_to_the_bound(monkeypatch):
+    game = random_game(bias=False, largest=(2.0, 3.0))
+    x, push = torch.tensor([[0.0], [1e-3]]).double(), torch.full((2,), 0.5, dtype=DOUBLE)
+    nothing = torch.zeros(1, dtype=DOUBLE)
+    monkeypatch.setattr(
+        response_module, "_over_the_box", lambda *a: Maximum(nothing, nothing[None], nothing)
+    )
+    _, bound = steepest(game, x, push, 1.0)  # both at 5e-4: a second moment of 2.5e-7
+    assert bound == pytest.approx(2 * 4 / 27**0.5 * 9 * 2.5e-7 / 2)
 
 
 @pytest.mark.parametrize("largest", [0.3, 5.0])

@@ -109,6 +109,15 @@ def test_the_meeting_cost_takes_the_cheapest_place():
     assert table == np.inf
 
 
+def test_a_forbidden_way_is_forbidden_at_weight_zero():
+    costs = [np.array([[np.inf, 1.0]]), np.array([[0.0, 2.0]])]
+    lam, ones = np.array([0.0, 1.0]), [np.ones(1)] * 2
+    assert meeting_cost(costs, lam)[0].item() == 2
+    assert fixed_support(costs, ones, lam).value == pytest.approx(2)
+    table = pairwise_cost([np.zeros((1, 1))] * 2, coulomb, lam)
+    assert table.item() == np.inf
+
+
 def test_sinkhorn_of_two_marginals_is_that_of_a_second_solver():
     points, masses = in_a_plane(3, (6, 5))
     cost = distances(*points)
@@ -196,6 +205,17 @@ def test_the_comotion_of_a_gaussian():
         assert maps[i, inside] == pytest.approx(expected[inside], abs=1e-3)
 
 
+@pytest.mark.parametrize("n", [7, 101, 560])
+def test_an_electron_at_the_end_stays_there(n):
+    x = np.linspace(0, 1, n)
+    for density in (np.ones(n), 1 + x, np.exp(-30 * (x - 0.5) ** 2)):
+        maps = comotion(x, density, 3)
+        assert maps[0] == pytest.approx(x, abs=1e-9)  # F(1) = 1, not 0: row 0 is x itself
+        steps = (density[1:] + density[:-1]) / 2
+        shares = np.interp(maps[:, -1], x, np.append(0, np.cumsum(steps) / steps.sum()))
+        assert shares == pytest.approx([1, 1 / 3, 2 / 3])
+
+
 def test_the_forces_of_the_comotion_have_a_potential_that_proves_it():
     # phi' = the force at contact; phi(x) + phi(y) <= 1/|x - y| everywhere, equal at y = f(x)
     x = np.linspace(-4, 4, 4001)
@@ -244,8 +264,9 @@ def test_the_order_of_the_points_does_not_matter():
 
 
 def test_rounding_makes_no_tuples():
-    thirds, tenths = np.full(3, 1 / 3), np.full(30, 1 / 30)
-    assert len(comonotone([thirds, tenths]).mass) == 30
+    tenths, hundredths = np.full(10, 1 / 10), np.full(100, 1 / 100)
+    assert (np.cumsum(tenths)[:-1] != np.cumsum(hundredths)[9:-1:10]).any()  # as numbers
+    assert len(comonotone([tenths, hundredths]).mass) == 100
 
 
 @pytest.mark.parametrize("p", [1.0, 2.0, 3.0])
@@ -422,6 +443,19 @@ def test_every_step_lowers_the_cost_and_no_neighbour_is_better():
         assert total(move @ steps[-1].cov @ move.T) > costs[-1]
 
 
+def test_covariances_that_are_too_thin_are_no_silent_answer():
+    def turned(angle, short):
+        c, s = np.cos(angle), np.sin(angle)
+        turn = np.array([[c, -s], [s, c]])
+        return turn @ np.diag([1, short]) @ turn.T
+
+    pair = [np.stack([turned(0, short), turned(0.5, short)]) for short in (1e-8, 1e-10)]
+    with pytest.raises(RuntimeError, match="covs are too thin: the residual is still"):
+        gaussian_barycenter(np.zeros((2, 2)), pair[0], np.full(2, 0.5))
+    with pytest.raises(ValueError, match="eigenvalues above 1e-09 times the largest, 1; the least"):
+        gaussian_barycenter(np.zeros((2, 2)), pair[1], np.full(2, 0.5))
+
+
 # -- images --------------------------------------------------------------------------------------
 
 
@@ -578,6 +612,15 @@ def test_more_places_do_not_help_and_are_not_used(seed):
     assert max(flow[:, len(means) :].max() for flow in solution.flows) < 1e-9
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_who_meets_where_staying_costs_too(seed):
+    rng = np.random.default_rng(seed)
+    masses = [rng.uniform(0.1, 1, n) for n in (2, 3, 2)]
+    costs = [rng.uniform(0, 2, (len(m), 5)) for m in masses]  # nobody stays for nothing
+    plans = by_subsets(lambda a: meeting_cost([costs[k] for k in a])[0], masses)
+    assert plans.value == pytest.approx(free_mass(costs, masses).value, abs=1e-9)
+
+
 def test_who_meets_and_what_it_costs():
     points, masses = classes(12)
     plans = by_subsets(squared_price(points, 0.4), masses)
@@ -643,7 +686,20 @@ def one(n=2):
             "sum to one",
         ),
         (lambda: cost_between(one(), one(), one(), one(), 0.5), "p must be >= 1"),
-        (lambda: comotion(np.arange(3.0), np.ones(3), 1), "electrons"),
+        (lambda: cost_between(one(), one(), one(), one(), np.nan), "p must be >= 1"),
+        (lambda: cost_between(one(3), one(), one(), one()), r"got \(3,\) for \(2,\) masses"),
+        (lambda: quantile_average([np.nan * one()], [one()], np.ones(1)), "points must be finite"),
+        (lambda: next(entropic(np.full((2, 4), np.nan), one(), eta=0.1)), "measures must be"),
+        (lambda: comotion(np.arange(3.0), np.ones(3), 1), "electrons must be >= 2, got 1"),
+        (lambda: strictly_correlated(one(), 0), "electrons must be >= 2, got 0"),
+        (lambda: comotion(np.arange(3.0), np.ones(4), 2), r"x and density must match, got \(3,\)"),
+        (lambda: meeting_cost([np.zeros((2, 2)), np.zeros((2, 3))]), "one set of places"),
+        (lambda: meeting_cost([np.zeros((2, 2))] * 2, np.ones(3)), "weights must be 2 finite"),
+        (lambda: pairwise_cost([np.eye(2)] * 2, np.square, -one()), "weights must be 2 finite"),
+        (lambda: squared_price([np.eye(2)], np.nan), "price must be finite and >= 0, got nan"),
+        (lambda: by_subsets(lambda a: np.full([2] * len(a), np.inf), [one()]), "must be finite"),
+        (lambda: free_mass([np.full((2, 2), np.nan)], [one()]), r"costs\[0\] must be finite, or"),
+        (lambda: next(fixed_point(np.array([[[1.0, 5.0], [0, 1]]] * 2), one())), "symmetric"),
         (lambda: comotion(np.arange(3.0), np.array([1.0, 0.0, 1.0]), 2), "density"),
         (lambda: comotion(-np.arange(3.0), np.ones(3), 2), "ascend"),
         (lambda: next(fixed_point(np.zeros((2, 2, 2)), one())), "positive definite"),

@@ -39,6 +39,9 @@ from adversarial_lab.meanfield import (
     w1,
 )
 from adversarial_lab.meanfield import game as game_module
+from adversarial_lab.meanfield import response as response_module
+from adversarial_lab.meanfield.attack import _reach
+from adversarial_lab.meanfield.bound import Maximum
 from adversarial_lab.meanfield.game import ACTIVATIONS, network_and_gradient, within
 from adversarial_lab.meanfield.response import fitted, steepest
 from adversarial_lab.runs import meanfield as runs
@@ -282,6 +285,23 @@ def test_the_replicator_equation_on_a_fixed_grid_in_closed_form():
             )
         )
         torch.testing.assert_close(end.omega, want / want.sum(1, keepdim=True))
+
+
+def test_an_attack_without_mass_stays_so_and_breaks_nothing():
+    game = random_game(cost=2.0)
+    s = random_state(game)
+    z, omega = s.z.clone(), s.omega.clone()
+    z[:, 0, -1] += 1000.0  # an attack so good that beside it e^U of the others is 0
+    omega[:, 0] = 0.0
+    s = replace(s, z=z, omega=omega / omega.sum(1, keepdim=True))
+    other = replace(s, z=s.z[:, 1:], omega=s.omega[:, 1:])
+    game = replace(game, cost=0.5)
+    end, want = (
+        last(ascent_descent(game, v, steps=3, variant="fisher-rao", speeds=(1, 0)))
+        for v in (s, other)
+    )
+    assert (end.omega[:, 0] == 0).all()
+    torch.testing.assert_close(end.omega[:, 1:], want.omega)
 
 
 @pytest.mark.claim("lecture", "the particle system is the limit's equation for empirical measures")
@@ -536,6 +556,30 @@ def test_the_best_plan_is_an_optimal_coupling_of_its_marginals():
     assert payoff(game, whole) == pytest.approx(float(found.value.mean()), abs=1e-9)
 
 
+def test_the_best_attack_in_the_plane_against_a_grid():
+    game = random_game(seed=6, n=3, d=2, cost=1.7)
+    s = random_state(game, seed=6)
+    found = best_attack(game, 2 * s.theta, s.alpha, tolerance=1e-4)
+    line = torch.linspace(-6, 6, 601, dtype=DOUBLE)
+    xs = torch.cartesian_prod(line, line)
+    f = network(game, 2 * s.theta, s.alpha, xs)
+    for i in range(3):
+        gain = 1.7 / 0.7 * (f - game.y[i]) ** 2 - 1.7 * (xs - game.x[i]).square().sum(1)
+        assert float(found.upper[i]) >= float(gain.max())
+        assert float(found.value[i]) == pytest.approx(float(gain.max()), abs=2e-3)
+
+
+def test_the_residual_is_bounded_up_to_the_corners_of_the_box():
+    """Where the Hessian's bound is used: branch and bound looks at centres of boxes anywhere."""
+    x, y = torch.zeros(1, 2, dtype=DOUBLE), -torch.ones(1, dtype=DOUBLE)
+    game = Game(x=x, y=y, cost=2.0, bias=False)
+    theta, alpha = torch.tensor([[1.0, 0.1, 0.1]], dtype=DOUBLE), torch.ones(1, dtype=DOUBLE)
+    slope, _ = lipschitz(game, theta, alpha)
+    radius, largest = _reach(game, 1.0, slope, torch.ones(1, dtype=DOUBLE))
+    corner = network(game, theta, alpha, radius[:, None].expand(1, 2)) - y
+    assert float(corner) <= float(largest)
+
+
 def test_lipschitz_bounds_hold_and_are_attained_by_one_neuron():
     game = random_game(d=2, bias=False)
     s = random_state(game)
@@ -669,6 +713,17 @@ def test_the_steepest_neuron_against_a_grid(bias):
     s = x @ b[:, :1].T + (b[:, 1] if bias else 0)
     grid = 2 * float((push @ torch.tanh(s)).abs().max())
     assert grid <= bound <= grid + 2e-3
+
+
+def test_what_merging_hides_is_added_to_the_bound(monkeypatch):
+    game = random_game(bias=False, largest=(2.0, 3.0))
+    x, push = torch.tensor([[0.0], [1e-3]]).double(), torch.full((2,), 0.5, dtype=DOUBLE)
+    nothing = torch.zeros(1, dtype=DOUBLE)
+    monkeypatch.setattr(
+        response_module, "_over_the_box", lambda *a: Maximum(nothing, nothing[None], nothing)
+    )
+    _, bound = steepest(game, x, push, 1.0)  # both at 5e-4: a second moment of 2.5e-7
+    assert bound == pytest.approx(2 * 4 / 27**0.5 * 9 * 2.5e-7 / 2)
 
 
 @pytest.mark.parametrize("largest", [0.3, 5.0])
@@ -914,6 +969,7 @@ def test_the_lemma_for_a_kernel_that_jumps():
             r"x and y must be \(n, d\) and \(n,\), got \(5, 1\), \(3,\)",
         ),
         ({"y": torch.full((5,), math.nan).double()}, "x and y must be finite"),
+        ({"y": torch.zeros(5)}, "one floating dtype, got torch.float64 and torch.float32"),
         ({"largest": (1.0, math.inf)}, "largest must be two finite numbers > 0"),
     ],
 )
@@ -929,6 +985,7 @@ def test_a_bad_game_is_refused(change, message, unchecked):
         ({"eta": -0.1}, "eta must be finite and >= 0, got -0.1 at step 0"),
         ({"kappa": lambda k: math.nan}, "kappa must be finite"),
         ({"eta": 0.4}, "eta=0.4 is too long for cost=3"),
+        ({"speeds": (1.0, -1.0)}, r"speeds must be two finite numbers >= 0, got \(1.0, -1.0\)"),
     ],
 )
 def test_bad_steps_are_refused(change, message):
@@ -942,6 +999,15 @@ def test_other_refusals():
     s = random_state(game)
     with pytest.raises(ValueError, match="neurons must be >= 1, got 0"):
         start(game, neurons=0, copies=1)
+    with pytest.raises(ValueError, match="spread must be finite and >= 0, got -1.0"):
+        start(game, neurons=1, copies=1, spread=-1.0)
+    with pytest.raises(ValueError, match="need tolerance > 0 and rounds >= 1, got 0.001 and 0"):
+        best_response(game, s, rounds=0)
+    with pytest.raises(ValueError, match="tolerance must be >= 0, got nan"):
+        best_attack(game, s.theta, s.alpha, tolerance=math.nan)
+    box = torch.ones(1, 1, dtype=DOUBLE)
+    with pytest.raises(ValueError, match="low must be <= high"):
+        maximise(wavy, box, -box, box[0], tolerance=0.1)
     with pytest.raises(ValueError, match="states is empty"):
         average([])
     with pytest.raises(ValueError, match="weights must be 2 numbers >= 0"):
@@ -952,7 +1018,7 @@ def test_other_refusals():
         dense_early(0)
     with pytest.raises(ValueError, match="w1 is exact up to"):
         w1(normal(1000, 1), torch.ones(1000).double(), normal(300, 1), torch.ones(300).double())
-    with pytest.raises(ValueError, match="weights must be >= 0"):
+    with pytest.raises(ValueError, match="weights p must be finite and >= 0"):
         w1(s.theta, -s.alpha, s.theta, s.alpha)
 
 
@@ -995,7 +1061,16 @@ def test_the_record_shows_what_the_page_says():
         assert steps[-1]["upper"] < 0.1
     assert rows["c=2, Fisher-Rao only", 3000]["lower"] > 5 * rows["c=2", 3000]["upper"]
     limit = RECORDS[0]["limit"]
-    sizes = sorted({r["size"] for r in limit})
-    for key in ("plan", "neurons"):
-        worst = [max(r[key] for r in limit if r["size"] == n) for n in (sizes[0], sizes[-1])]
-        assert worst[1] < worst[0]
+    sizes, times = (sorted({r[name] for r in limit}) for name in ("size", "t"))
+    plan, neurons = (
+        np.array(
+            [
+                [np.mean([r[key] for r in limit if (r["size"], r["t"]) == (n, t)]) for t in times]
+                for n in sizes
+            ]
+        )
+        for key in ("plan", "neurons")
+    )
+    assert (np.diff(neurons, axis=0) < 0).all() and (np.diff(neurons, axis=1) > 0).all()
+    assert (np.diff(plan[:, 0]) < 0).all() and (plan[:, 1] < plan[:, 0] / 5).all()
+    assert not (np.diff(plan[:, -1]) < 0).all()

@@ -13,7 +13,7 @@ from torch import nn
 
 from adversarial_lab import nets, runs
 from adversarial_lab.gaussian_risk import univariate
-from adversarial_lab.masking.curvature import gradient
+from adversarial_lab.masking.curvature import gradient, top_curvature
 from adversarial_lab.multimarginal import agnostic, meeting_places, optimal_risk, play
 from adversarial_lab.pgd import cross_entropy, pgd
 from adversarial_lab.robust_objectives import (
@@ -21,6 +21,7 @@ from adversarial_lab.robust_objectives import (
     ball,
     ball_cost,
     certify,
+    curvature_bound,
     dilate,
     dual_norm,
     erode,
@@ -153,12 +154,16 @@ def test_wasserstein_balls_shrink_to_the_ball_as_p_grows():
         ({"cost": np.array([[0.5, 1.0]])}, "cost must be 0 at one place for each point, point 0"),
         ({"budget": -1.0}, "budget must be finite and >= 0, got -1.0"),
         ({"budget": np.nan}, "budget must be finite"),
+        ({"loss": np.array([[0.0, np.nan]])}, "loss must be finite"),
+        ({"weights": -np.ones(1)}, r"weights must be finite and >= 0, got \[-1.\]"),
+        ({"weights": np.ones(2)}, r"must be \(n, l\), .* got \(\(1, 2\), \(1, 2\), \(2,\)\)"),
     ],
 )
-def test_bad_costs_are_refused(change, message):
-    good = {"loss": np.zeros((1, 2)), "cost": np.array([[0.0, 1.0]]), "budget": 1.0}
+def test_bad_costs_are_refused(unchecked, change, message):
+    cost = np.array([[0.0, 1.0]])
+    good = {"loss": np.zeros((1, 2)), "cost": cost, "weights": np.ones(1), "budget": 1.0}
     with pytest.raises(ValueError, match=message):
-        transport_ball(**{**good, **change}, weights=np.ones(1))
+        transport_ball(**{**good, **change})
     with pytest.raises(ValueError, match="eps must be finite and >= 0, got -0.1"):
         ball_cost(good["cost"], -0.1)
 
@@ -232,7 +237,9 @@ def test_intervals_that_touch_are_in_conflict():
     ("change", "message"),
     [
         ({"y": np.array([0, 2])}, r"y must hold 2 labels 0 or 1, got \[0, 2\]"),
-        ({"eps": -1.0}, "eps >= 0 must be finite, got eps=-1.0"),
+        ({"eps": -1.0}, "eps must be finite and >= 0, got -1.0"),
+        ({"x": np.array([0, np.nan])}, "x must hold one finite number or more, got"),
+        ({"x": np.zeros(0), "y": np.zeros(0, int)}, "x must hold one finite number or more, got"),
         ({"changes": -1}, "changes must be >= 0, got -1"),
         ({"weights": np.ones(2)}, "weights must sum to one"),
     ],
@@ -362,9 +369,34 @@ def test_the_three_formulations_of_a_linear_model_are_in_order(rng):
     assert min(paid).item() == pytest.approx(together.item(), rel=1e-3)  # duality
 
 
+@pytest.mark.claim("lecture", "W_2 ball, squared loss: the roots add, with the dual norm of w")
+@pytest.mark.parametrize("norm", NORMS)
+def test_one_budget_is_spent_where_the_residuals_are(rng, norm):
+    """Each example goes as far as its residual is large, along the steepest direction."""
+    w, b, x, y = linear_case(rng, "squared")
+    eps = 0.4
+    r = x @ w + b - y
+    far = eps * r / r.square().mean().sqrt()
+    z = x + far[:, None] * free(norm, 1.0).steepest(w[None])
+    size = torch.linalg.vector_norm(z - x, {"linf": torch.inf, "l2": 2, "l1": 1}[norm], dim=1)
+    assert size.square().mean().item() == pytest.approx(eps**2, rel=1e-12)  # W_2 = eps
+    reached = (z @ w + b - y).square().mean().item()
+    value = linear.distributional(w, b, x, y, free(norm, eps), "squared").item()
+    assert value == pytest.approx(reached, rel=1e-12)
+
+
 def test_unknown_losses_are_refused(rng):
     with pytest.raises(ValueError, match=r"loss must be one of \['hinge'.*got 'ramp'"):
         linear.robust(*linear_case(rng, "hinge"), free("l2", 0.1), "ramp")
+
+
+def test_labels_that_no_margin_has_are_refused(rng):
+    w, b, x, y = linear_case(rng, "hinge")
+    for of in (linear.robust, linear.worst_points, linear.distributional):
+        with pytest.raises(ValueError, match=r"y must be -1 or 1 for 'hinge', got \[0.0, 1.0\]"):
+            of(w, b, x, (y + 1) / 2, free("l2", 0.1), "hinge")
+    with pytest.raises(ValueError, match="gamma must be finite and > 0, got nan"):
+        linear.penalised_squared(w, b, x, y, float("nan"))
 
 
 # -- networks: to first order --------------------------------------------------------------------
@@ -506,12 +538,22 @@ def test_the_certificate_against_the_worst_distribution(gamma):
     assert proof.gap < 1e-12 and proof.n == 7
 
 
+def test_a_damped_step_goes_part_of_the_way():
+    x, f, _ = logistic_line()
+    paths = [list(ascent(f, x, gamma=40.0, steps=2, damping=s)) for s in (1.0, 0.25)]
+    torch.testing.assert_close(paths[1][1] - x, (paths[0][1] - x) / 4)
+    full = x + gradient(f, paths[1][1]) / 80
+    torch.testing.assert_close(paths[1][2], 0.75 * paths[1][1] + 0.25 * full)
+
+
 def test_a_short_ascent_is_made_good_by_its_gap():
     x, f, curvature = logistic_line()
     exact = certify(f, x, gamma=9.0, curvature=curvature, steps=400)
     for steps in (1, 2, 5):
         short = certify(f, x, gamma=9.0, curvature=curvature, steps=steps, damping=0.5)
         assert short.surrogate < exact.surrogate < short.surrogate + short.gap
+        promised = 9 * 0.1 + short.surrogate + short.gap
+        assert short.bound(0.1) == pytest.approx(promised, abs=1e-12)
 
 
 @pytest.mark.parametrize("box", [None, (0.0, 1.0)])
@@ -537,6 +579,86 @@ def test_the_sampled_curvature_of_a_logistic_model():
     assert met.numpy() == pytest.approx(curvature, rel=1e-9)  # largest at the boundary
     s = torch.sigmoid(8 * (x[:, 0] - 0.5))
     assert torch.allclose(sampled_curvature(f, x, x), 64 * s * (1 - s))
+
+
+@pytest.mark.claim("lecture", "strong concavity can be proven: L from products of layer norms")
+def test_the_curvature_bound_is_attained_by_logistic_models(rng):
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).double()
+    with torch.no_grad():
+        model[1].weight += 3  # what all logits share does not count
+    w = model[1].weight.detach()
+    apart, shift = w[1] - w[0], model[1].bias.detach()
+    bound = curvature_bound(model, (2, 2))
+    assert bound == pytest.approx(apart.square().sum().item() / 4, rel=1e-6)
+    between = -(shift[1] - shift[0]) * apart / apart.square().sum()  # both classes are even
+    f = lambda z: cross_entropy(model(z), torch.zeros(1, dtype=torch.long))  # noqa: E731
+    met, _ = top_curvature(f, between.view(1, 2, 2), rng=rng)
+    assert met.item() == pytest.approx(bound, rel=1e-6)
+
+
+def test_the_curvature_bound_is_attained_by_a_sure_neuron():
+    """l = a tanh(2x) + 10 up to e^-10: no part of it is the softmax's."""
+    model = nn.Sequential(nn.Linear(1, 1), nn.Tanh(), nn.Linear(1, 2)).double()
+    values = ([[2.0]], [0.0], [[0.01], [0.0]], [10.0, 0.0])
+    for p, v in zip(model.parameters(), values, strict=True):
+        p.data = torch.tensor(v, dtype=torch.float64)
+    x = torch.linspace(-1, 1, 2001, dtype=torch.float64)[:, None]
+    f = lambda z: cross_entropy(model(z), torch.ones(len(z), dtype=torch.long))  # noqa: E731
+    met = top_curvature(f, x, steps=1)[0].max().item()
+    assert met == pytest.approx(curvature_bound(model, (1,)), rel=0.01)
+
+
+class Shortcut(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Sequential(nn.Linear(6, 6), nn.Tanh(), nn.Linear(6, 6))
+
+    def forward(self, x):
+        return x + self.inner(x)
+
+
+def bending_networks():
+    image = [nn.Conv2d(1, 3, 3, stride=2, padding=1), nn.ELU(), nn.Flatten(), nn.Linear(27, 3)]
+    deep = [nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 8), nn.Sigmoid(), nn.Linear(8, 3)]
+    nets_ = [(image, (1, 6, 6)), (deep, (6,)), ([Shortcut(), nn.ELU(), nn.Linear(6, 3)], (6,))]
+    return [(nn.Sequential(*layers).double(), shape) for layers, shape in nets_]
+
+
+@pytest.mark.parametrize("k", range(3))
+@pytest.mark.parametrize("scale", [1.0, 3.0])
+def test_no_curvature_is_above_its_bound(rng, k, scale):
+    model, shape = bending_networks()[k]
+    for p in model.parameters():
+        p.data.mul_(scale)
+    x = 2 * torch.randn(200, *shape, generator=rng, dtype=torch.float64)
+    y = torch.arange(200) % 3
+    f = lambda z: cross_entropy(model(z), y)  # noqa: E731
+    met = sampled_curvature(f, x, x.flip(0), points=3, rng=rng).max().item()
+    assert 0 < met <= curvature_bound(model, shape)
+
+
+def test_a_kink_has_no_curvature_bound_and_unknown_layers_are_refused():
+    for kink in (nn.ReLU(), nn.LeakyReLU(0.1), nn.ELU(alpha=0.5)):
+        assert curvature_bound(nn.Sequential(nn.Linear(2, 3), kink, nn.Linear(3, 2)), (2,)) == (
+            float("inf")
+        )
+    with pytest.raises(TypeError, match=r"no curvature rule for MaxPool2d; known: \['AdaptiveAvg"):
+        curvature_bound(nn.Sequential(nn.MaxPool2d(2), nn.Flatten(), nn.Linear(4, 2)), (1, 4, 4))
+
+
+def test_the_certificate_of_a_network_with_a_proven_bound(rng):
+    model = nn.Sequential(nn.Linear(1, 6), nn.ELU(), nn.Linear(6, 2)).double()
+    x, y = torch.linspace(0.05, 0.95, 7, dtype=torch.float64)[:, None], torch.arange(7) % 2
+    f = lambda z: cross_entropy(model(z), y)  # noqa: E731
+    curvature = curvature_bound(model, (1,))
+    proof = certify(f, x, gamma=0.6 * curvature, curvature=curvature, steps=200)
+    grid = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    losses = torch.stack([f(g.expand(7, 1)) for g in grid], 1).detach().numpy()
+    cost = ((x - grid) ** 2).numpy()
+    cost[np.arange(7), cost.argmin(1)] = 0
+    for rho in (0.0, proof.spent, 0.01, 0.1):
+        worst = transport_ball(losses, cost, np.full(7, 1 / 7), rho)
+        assert worst.value <= proof.bound(rho) + 1e-5
 
 
 @pytest.mark.claim(
@@ -602,6 +724,8 @@ def test_a_bad_ascent_is_refused(change, message):
     x, f, _ = logistic_line()
     with pytest.raises(ValueError, match=message):
         list(ascent(f, x, **{"gamma": 1.0, "steps": 3, **change}))
+    with pytest.raises(ValueError, match="points must be >= 1, got 0"):
+        sampled_curvature(f, x, x, points=0)
 
 
 def test_certificates_without_concavity_are_refused():
@@ -680,6 +804,13 @@ def test_dilation_and_erosion_are_dual_and_know_the_empty_set():
     dot[1, 2] = True
     assert dilate(dot, 1.0, 1.0).sum() == 5 and not erode(dot, 1.0, 1.0).any()
     assert dilate(dot, 0.0, 1.0).sum() == 1
+
+
+def test_a_cell_at_distance_eps_is_within_eps():
+    row = np.zeros((1, 7), bool)
+    row[0, 3] = True
+    assert dilate(row, 0.3, 0.1).all() and not erode(~row, 0.3, 0.1).any()  # 3 * 0.1 > 0.3
+    assert dilate(row, 0.2999, 0.1).sum() == 5
 
 
 def by_program(mass0, mass1, eps, h):
@@ -773,6 +904,11 @@ def test_bad_masses_are_refused(unchecked, change, message):
     good = {"mass0": np.ones((2, 2)), "mass1": np.ones((2, 2)), "eps": 1.0, "spacing": 1.0}
     with pytest.raises(ValueError, match=message):
         optimal_sets(**{**good, **change})
+    nothing = np.zeros((2, 2))
+    with pytest.raises(ValueError, match="zero everywhere: every set is optimal"):
+        optimal_sets(nothing, nothing, 1.0, 1.0)
+    with pytest.raises(ValueError, match=r"inside must have the masses' shape .* got \(1, 2\)"):
+        robust_risk(np.ones((1, 2), bool), np.ones((2, 2)), np.ones((2, 2)), 1.0, 1.0)
     with pytest.raises(ValueError, match="eps must be > 0"):
         perimeter(np.ones((2, 2), bool), np.ones((2, 2)), np.ones((2, 2)), 0.0, 1.0)
 
@@ -791,7 +927,8 @@ def test_the_run_measures_every_training_alike(tmp_path, capsys, training):
     assert metrics["pgd-40 at 2"]["value"] <= metrics["pgd-40 at 1"]["value"]
     assert metrics["spent at price 8"] < metrics["spent at price 2"]
     assert metrics["loss at price 8"] < metrics["loss at price 2"]
-    assert metrics["curvature, median"] <= metrics["curvature, largest"]
+    met = [metrics[f"curvature, {name}"] for name in ("median", "largest", "proven bound")]
+    assert met == sorted(met)
 
 
 def test_the_run_refuses_an_unknown_training():

@@ -36,10 +36,10 @@ def pairwise_cost(
 ) -> Table:
     r"""$\sum_{i<j}\lambda_i\lambda_jf(|\xi_i-\xi_j|)$ for all tuples; K axes, weights 1 if None."""
     k = len(points)
-    lam = np.ones(k) if weights is None else weights
+    lam = _factors(weights, k)
     table = np.zeros([len(p) for p in points])
     for i, j in combinations(range(k), 2):
-        pair = lam[i] * lam[j] * f(distances(points[i], points[j]))
+        pair = times(lam[i] * lam[j], f(distances(points[i], points[j])))
         table = table + np.expand_dims(pair, [axis for axis in range(k) if axis not in (i, j)])
     return table
 
@@ -51,11 +51,13 @@ def meeting_cost(
 
     costs[k]: (n_k, places), what it costs the points of measure k to get there; weights 1 if None.
     """
-    shape = tuple(len(c) for c in costs)
-    lam = np.ones(len(costs)) if weights is None else weights
+    shape, places = tuple(len(c) for c in costs), costs[0].shape[1]
+    if any(c.shape[1] != places for c in costs):
+        raise ValueError(f"costs must have one set of places, got {[c.shape for c in costs]}")
+    lam = _factors(weights, len(costs))
     table, where = np.full(shape, np.inf), np.zeros(shape, int)
-    for place in range(costs[0].shape[1]):
-        here = sum(_along(lam[k] * c[:, place], k, len(costs)) for k, c in enumerate(costs))
+    for place in range(places):
+        here = sum(_along(times(lam[k], c[:, place]), k, len(costs)) for k, c in enumerate(costs))
         better = here < table
         table, where = np.where(better, here, table), np.where(better, place, where)
     return table, where
@@ -70,6 +72,19 @@ def mean_place(points: Sequence[Points], weights: Weights) -> Float[np.ndarray, 
         for i, p in enumerate(points)
     ]
     return sum(terms[1:], terms[0])
+
+
+def times(weight: float, cost: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
+    """weight times cost. A forbidden way, of cost inf, is forbidden at weight 0 too."""
+    return np.multiply(weight, cost, out=np.full(cost.shape, np.inf), where=cost != np.inf)
+
+
+def _factors(weights: Weights | None, k: int) -> Weights:
+    """Ones, or the weights if they are k finite numbers >= 0, of any sum."""
+    lam = np.ones(k) if weights is None else np.asarray(weights, float)
+    if lam.shape != (k,) or not ((lam >= 0) & (lam < np.inf)).all():
+        raise ValueError(f"weights must be {k} finite numbers >= 0, got {weights}")
+    return lam
 
 
 def _along(v: Float[np.ndarray, " n"], axis: int, ndim: int) -> Table:

@@ -98,6 +98,6 @@ def _checked(
     if not (eta > 0 and np.isfinite(eta)):
         raise ValueError(f"eta must be finite and > 0, got {eta}")
     totals = measures.reshape(len(measures), -1).sum(1)
-    if measures.min() < 0 or np.abs(totals - 1).max() > SAME:
+    if not (measures.min() >= 0 and np.abs(totals - 1).max() <= SAME):
         raise ValueError(f"measures must be >= 0 and sum to one each, got sums {totals}")
     return check_weights(weights, len(measures))

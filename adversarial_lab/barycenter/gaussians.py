@@ -17,6 +17,8 @@ from adversarial_lab.transport.overlap import check_weights
 Matrix = Float[np.ndarray, "d d"]
 Matrices = Float[np.ndarray, "K d d"]
 Weights = Float[np.ndarray, " K"]
+THIN = 1e-9  # of the largest eigenvalue: in between steps, what is below gets lost in rounding
+CLOSE = 1e-5  # a larger residual is no longer the rounding of unequal axes
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,14 @@ def fixed_point(
     is at most `tolerance`.
     """
     check_weights(weights, len(covs))
-    if np.linalg.eigvalsh(covs).min() <= 0:
-        raise ValueError("covs must be positive definite")
+    if not np.allclose(covs, covs.swapaxes(1, 2)):  # NaN is caught here too
+        raise ValueError("covs must be symmetric and finite")
+    values = np.linalg.eigvalsh(covs)
+    if values.min() <= THIN * values.max():
+        raise ValueError(
+            f"covs must be positive definite, with eigenvalues above {THIN:g} times the largest,"
+            f" {values.max():.3g}; the least is {values.min():.3g}"
+        )
     cov = np.einsum("k,kij->ij", weights, covs)
     for _ in range(steps):
         half = root(cov)
@@ -68,6 +76,11 @@ def fixed_point(
 def gaussian_barycenter(
     means: Float[np.ndarray, "K d"], covs: Matrices, weights: Weights
 ) -> tuple[Float[np.ndarray, " d"], Matrix]:
-    """The mean and the covariance of the barycenter."""
+    """The mean and the covariance of the barycenter.
+
+    RuntimeError where the iteration does not get there: `fixed_point` shows its steps.
+    """
     *_, last = fixed_point(covs, weights)
+    if last.residual > CLOSE:
+        raise RuntimeError(f"covs are too thin: the residual is still {last.residual:.1e}")
     return weights @ means, last.cov

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_array, hstack, vstack
 
-from adversarial_lab.barycenter.costs import Cost, Weights
+from adversarial_lab.barycenter.costs import Cost, Weights, times
 from adversarial_lab.multimarginal.coupling import Masses, check_masses, check_one_total
 from adversarial_lab.transport.overlap import check_weights
 from adversarial_lab.transport.program import least_cost
@@ -42,7 +42,7 @@ def fixed_support(
     """
     lam = np.ones(len(costs)) if weights is None else check_weights(weights, len(costs))
     check_one_total(measures, "measures")
-    return _solve([w * c for w, c in zip(lam, costs, strict=True)], measures, 0.0)
+    return _solve([times(w, c) for w, c in zip(lam, costs, strict=True)], measures, 0.0)
 
 
 def free_mass(costs: Sequence[Cost], measures: Sequence[Masses]) -> Meeting:
@@ -85,6 +85,8 @@ def _check_ways(costs: Sequence[Cost], measures: Sequence[Masses], places: int) 
     for k, (cost, masses) in enumerate(zip(costs, measures, strict=True)):
         if cost.shape != (len(masses), places):
             raise ValueError(f"costs[{k}] must have shape {len(masses), places}, got {cost.shape}")
+        if not (cost > -np.inf).all():  # NaN is caught here too
+            raise ValueError(f"costs[{k}] must be finite, or inf where there is no way")
         if not np.isfinite(cost[masses > 0]).any(1).all():
             raise ValueError(f"costs[{k}] has a row of inf only: that point can go nowhere")
 

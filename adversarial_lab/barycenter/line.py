@@ -54,17 +54,26 @@ def quantile_average(
     $\sum_k\lambda_kW_2^2(\rho_k,\rho)$ over all measures, on a grid or not.
     """
     check_weights(weights, len(points))
-    order = [np.argsort(p, kind="stable") for p in points]
-    chain = comonotone([m[o] for m, o in zip(marginals, order, strict=True)])
-    quantiles = [p[o][i] for p, o, i in zip(points, order, chain.index, strict=True)]
+    sides = [_ascending(x, masses) for x, masses in zip(points, marginals, strict=True)]
+    chain = comonotone([masses for _, masses in sides])
+    quantiles = [x[i] for (x, _), i in zip(sides, chain.index, strict=True)]
     return weights @ np.stack(quantiles), chain.mass
 
 
 def cost_between(x: Line, a: Masses, y: Line, b: Masses, p: float = 2.0) -> float:
     r"""$W_p^p=\int|Q_a(u)-Q_b(u)|^pdu$, exact; p >= 1."""
-    if p < 1:
+    if not p >= 1:
         raise ValueError(f"p must be >= 1, got {p}: below, the monotone coupling is not optimal")
-    first, second = np.argsort(x, kind="stable"), np.argsort(y, kind="stable")
-    chain = comonotone([a[first], b[second]])
-    gap = x[first][chain.index[0]] - y[second][chain.index[1]]
-    return float(chain.mass @ np.abs(gap) ** p)
+    (x, a), (y, b) = _ascending(x, a), _ascending(y, b)
+    chain = comonotone([a, b])
+    return float(chain.mass @ np.abs(x[chain.index[0]] - y[chain.index[1]]) ** p)
+
+
+def _ascending(x: Line, masses: Masses) -> tuple[Line, Masses]:
+    """The points in ascending order, each with its mass."""
+    if x.shape != masses.shape or not np.isfinite(x).all():
+        raise ValueError(
+            f"points must be finite, one for each mass, got {x.shape} for {masses.shape} masses"
+        )
+    order = np.argsort(x, kind="stable")
+    return x[order], masses[order]

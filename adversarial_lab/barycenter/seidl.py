@@ -21,14 +21,16 @@ def comotion(x: Line, density: Line, electrons: int) -> Float[np.ndarray, "K n"]
 
     x: a fine ascending grid; density: > 0 on it, of any total. F by the trapezoid rule.
     """
-    if electrons < 2:
-        raise ValueError(f"electrons must be >= 2, got {electrons}")
+    check_electrons(electrons)
+    if x.shape != density.shape:
+        raise ValueError(f"x and density must match, got {x.shape} and {density.shape}")
     if not (np.diff(x) > 0).all() or not (density > 0).all():
         raise ValueError("x must ascend and density be > 0, else F has no inverse")
     steps = np.diff(x) * (density[1:] + density[:-1]) / 2
-    below = np.concatenate([[0.0], np.cumsum(steps)]) / steps.sum()
-    share = np.arange(electrons)[:, None] / electrons
-    return np.interp((below + share) % 1.0, below, x)
+    below = np.concatenate([[0.0], np.cumsum(steps)])
+    below /= below[-1]  # the last is 1 exactly, and stays at the end
+    further = below + np.arange(electrons)[:, None] / electrons
+    return np.interp(np.where(further > 1, further - 1, further), below, x)
 
 
 def tiles(masses: Masses, parts: int) -> Float[np.ndarray, "K n"]:
@@ -44,14 +46,21 @@ def strictly_correlated(masses: Masses, electrons: int) -> Chain:
     masses: of points in ascending order, sum one. The K marginals of the tuples as they stand are
     the tiles; in every order with equal chance, each is the density, at the same cost.
     """
+    check_electrons(electrons)
     check_weights(masses, len(masses), "masses")
     if masses.max() > 1 / electrons + 1e-12:
         raise ValueError(
             f"masses has an atom of {masses.max():.4g} > 1/{electrons}: electrons would have to"
-            " meet there, and no coupling has a finite cost"
+            " meet there, and no coupling has a finite Coulomb cost"
         )
     chain = comonotone(list(tiles(masses, electrons) * electrons))
     return Chain(chain.mass, chain.index)
+
+
+def check_electrons(electrons: int) -> None:
+    """Raise ValueError unless there are two electrons or more."""
+    if electrons < 2:
+        raise ValueError(f"electrons must be >= 2, got {electrons}")
 
 
 def energy(

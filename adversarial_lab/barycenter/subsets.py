@@ -45,6 +45,9 @@ class Plans:
 def squared_price(points: Sequence[Points], price: float) -> Tables:
     r"""$c_A=\tau\min_{\xi'}\sum_{k\in A}|\xi_k-\xi'|^2$, tau the price; met at the mean."""
 
+    if not 0 <= price < np.inf:
+        raise ValueError(f"price must be finite and >= 0, got {price}")
+
     def table(subset: Subset) -> Table:
         some = [points[k] for k in subset]
         return price / len(subset) * pairwise_cost(some, np.square)
@@ -55,10 +58,11 @@ def squared_price(points: Sequence[Points], price: float) -> Tables:
 def by_subsets(tables: Tables, measures: Sequence[Masses]) -> Plans:
     """An optimal set of couplings. tables(A): c_A of all tuples, an axis a measure; any masses.
 
-    Tuples that cost no less than to leave everybody at home are left out.
+    Tuples that cost no less than their points one by one are left out.
     """
     check_masses(measures, "measures")
-    tuples = {a: _worthwhile(tables(a), a) for a in _subsets(len(measures))}
+    alone = [_alone(tables((k,)), k) for k in range(len(measures))]
+    tuples = {a: _worthwhile(tables(a), [alone[k] for k in a]) for a in _subsets(len(measures))}
     sizes = [len(m) for m in measures]
     offset = np.concatenate([[0], np.cumsum(sizes)])
     prices = np.concatenate([price for _, price in tuples.values()])
@@ -84,9 +88,16 @@ def _subsets(k: int) -> list[Subset]:
     return [a for size in range(1, k + 1) for a in combinations(range(k), size)]
 
 
+def _alone(table: Table, k: int) -> Masses:
+    """What a unit of each point costs that meets nobody: 1, where it may stay for nothing."""
+    if not np.isfinite(table).all():
+        raise ValueError(f"tables(({k},)) must be finite: a point that meets nobody goes somewhere")
+    return 1 + table
+
+
 def _worthwhile(
-    table: Table, subset: Subset
+    table: Table, alone: Sequence[Masses]
 ) -> tuple[Int[np.ndarray, "k m"], Float[np.ndarray, " m"]]:
-    """The tuples with 1 + c_A < |A|, the price of staying apart, and their prices."""
-    keep = 1 + table < len(subset) + (len(subset) == 1)
+    """The single points, or the tuples with 1 + c_A below the sum of those; and their prices."""
+    keep = (1 + table < sum(np.ix_(*alone))) | (len(alone) == 1)
     return np.stack(np.nonzero(keep)), 1 + table[keep]

@@ -87,7 +87,7 @@ def concave_from(game: Game, theta: Neurons, alpha: Weights, x: Inputs, labels: 
 
 
 def _reach(game: Game, mass: float, slope: float, now: Values) -> tuple[Values, Values]:
-    """A radius that no best attack leaves, and the largest |f - y| within it.
+    """A radius that no best attack leaves, and the largest |f - y| in the box around its ball.
 
     At the best attack the gradient is zero: c r = c/(c-1) |f - y| |grad f|, where |f - y| is at
     most now + slope r. And its payoff c/(c-1) |f - y|^2 - c r^2 is not negative, where a bounded
@@ -104,4 +104,5 @@ def _reach(game: Game, mass: float, slope: float, now: Values) -> tuple[Values, 
             f"cost={game.cost:g} must be > 1 + |grad f|^2 = {1 + slope**2:.4g} for the unbounded"
             f" activation {game.activation!r}: the supremum may be infinite"
         )
-    return radius, torch.minimum(now + slope * radius, bound + game.y.abs())
+    corner = math.sqrt(game.x.shape[1]) * radius
+    return radius, torch.minimum(now + slope * corner, bound + game.y.abs())

@@ -51,6 +51,10 @@ def maximise(
     where F is concave. tolerance: absolute. budget: evaluations; where it does not suffice, `upper`
     is still a bound, and further away.
     """
+    if not tolerance >= 0:
+        raise ValueError(f"tolerance must be >= 0, got {tolerance}")
+    if not (low <= high).all() or curvature.isnan().any():
+        raise ValueError("low must be <= high everywhere, and curvature not NaN")
     owner = torch.arange(len(low), device=low.device)
     centre, half = (low + high) / 2, (high - low) / 2
     value, where = torch.full_like(low[:, 0], -torch.inf), centre.clone()

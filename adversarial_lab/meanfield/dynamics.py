@@ -52,6 +52,7 @@ def ascent_descent(
     """
     if variant not in VARIANTS:
         raise ValueError(f"variant must be one of {sorted(VARIANTS)}, got {variant!r}")
+    _check_speeds(speeds)
     positions, weights = VARIANTS[variant]
     yield state
     for k in range(steps):
@@ -59,8 +60,8 @@ def ascent_descent(
         growth = weights * _size("kappa", kappa, k)
         if game.cost * size * speeds[0] >= 1:
             raise ValueError(
-                f"eta={size * speeds[0]:g} is too long for cost={game.cost:g}: y~ is pulled back at"
-                f" the rate 2 c_a, and steps of 1 / c_a = {1 / game.cost:g} or more swing apart"
+                f"eta={size * speeds[0]:g} is too long for cost={game.cost:g}: the price pulls x~"
+                f" back at the rate 2 c_a, steps of 1 / c_a = {1 / game.cost:g} or more swing apart"
             )
         velocity = _scaled(flow(game, state), *speeds)
         if extragradient:
@@ -84,6 +85,11 @@ def step(game: Game, state: State, velocity: Flow, eta: float, kappa: float) -> 
     )
 
 
+def _check_speeds(speeds: tuple[float, float]) -> None:
+    if not all(speed >= 0 and math.isfinite(speed) for speed in speeds):
+        raise ValueError(f"speeds must be two finite numbers >= 0, got {speeds}")
+
+
 def _scaled(velocity: Flow, adversary: float, learner: float) -> Flow:
     if adversary == learner == 1:
         return velocity
@@ -96,6 +102,7 @@ def _scaled(velocity: Flow, adversary: float, learner: float) -> Flow:
 
 
 def _grow(weight: Tensor, rate: Tensor) -> Tensor:
+    rate = rate.masked_fill(weight == 0, -math.inf)  # no weight, no part in the largest rate
     factor = (rate - rate.amax(-1, keepdim=True)).exp()
     return weight * factor / mean_under(factor, weight)
 

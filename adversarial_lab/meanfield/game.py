@@ -76,12 +76,7 @@ class Game:
             )
         if not (self.cost > 0 and math.isfinite(self.cost)):
             raise ValueError(f"cost must be finite and > 0, got {self.cost}")
-        if self.x.ndim != 2 or self.y.shape != self.x.shape[:1] or len(self.x) == 0:
-            raise ValueError(
-                f"x and y must be (n, d) and (n,), got {tuple(self.x.shape)}, {tuple(self.y.shape)}"
-            )
-        if not (self.x.isfinite().all() and self.y.isfinite().all()):
-            raise ValueError("x and y must be finite")
+        _check_data(self.x, self.y)
         if len(self.largest) != 2 or not all(0 < v < math.inf for v in self.largest):
             raise ValueError(f"largest must be two finite numbers > 0, got {self.largest}")
 
@@ -94,6 +89,15 @@ class Game:
     def width(self) -> int:
         """How many numbers a neuron has: a, b, and the bias."""
         return 1 + self.x.shape[1] + self.bias
+
+
+def _check_data(x: Tensor, y: Tensor) -> None:
+    if x.ndim != 2 or y.shape != x.shape[:1] or len(x) == 0:
+        raise ValueError(f"x and y must be (n, d) and (n,), got {tuple(x.shape)}, {tuple(y.shape)}")
+    if x.dtype != y.dtype or not x.is_floating_point():
+        raise ValueError(f"x and y must have one floating dtype, got {x.dtype} and {y.dtype}")
+    if not (x.isfinite().all() and y.isfinite().all()):
+        raise ValueError("x and y must be finite")
 
 
 def within(game: Game, theta: Neurons) -> Neurons:

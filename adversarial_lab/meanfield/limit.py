@@ -1,5 +1,6 @@
 r"""Lecture, mean field: the limit $N\to\infty$, measured by $W_1$ between clouds of particles."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,8 +28,9 @@ def w1(
     """
     if len(p) * len(q) > _LARGEST:
         raise ValueError(f"{len(p)} x {len(q)} particles: w1 is exact up to {_LARGEST} pairs")
-    if min(float(p.min()), float(q.min())) < 0 or min(float(p.sum()), float(q.sum())) <= 0:
-        raise ValueError("weights must be >= 0 with a positive sum")
+    for name, weight in (("p", p), ("q", q)):
+        if not (float(weight.min()) >= 0 and 0 < float(weight.sum()) < math.inf):
+            raise ValueError(f"weights {name} must be finite and >= 0 with a positive sum")
     mass = torch.cat([p / p.sum(), q / q.sum()]).double().cpu().numpy()
     cost = torch.cdist(x.double(), y.double(), compute_mode="donot_use_mm_for_euclid_dist")
     rows = kron(identity(len(p)), np.ones((1, len(q))))

@@ -5,6 +5,7 @@ $\pi^N=\frac1n\sum_{ij}\omega_{ij}\delta_{(z_i,\tilde z_{ij})}$ has m moved copi
 every conditional $\pi^N(\cdot|z_i)$ has weights to share.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -58,6 +59,9 @@ def start(
     for name, count in (("neurons", neurons), ("copies", copies)):
         if count < 1:
             raise ValueError(f"{name} must be >= 1, got {count}")
+    for name, size in (("spread", spread), ("scale[0]", scale[0]), ("scale[1]", scale[1])):
+        if not (size >= 0 and math.isfinite(size)):
+            raise ValueError(f"{name} must be finite and >= 0, got {size}")
     like = game.x
     deviations = like.new_tensor([scale[0]] + [scale[1]] * (game.width - 1))
     theta = within(game, deviations * normal_like(like.new_empty(neurons, game.width), rng))

@@ -55,6 +55,8 @@ def best_response(
     Stops at the tolerance (absolute) or after that many rounds; the bracket holds either way.
     Costs grow quickly with the number of inputs; meant for one or two.
     """
+    if not (tolerance > 0 and rounds >= 1):
+        raise ValueError(f"need tolerance > 0 and rounds >= 1, got {tolerance} and {rounds}")
     flat = state.z.flatten(0, 1)
     atoms = Atoms(flat[:, :-1], flat[:, -1], (state.omega / len(game.x)).flatten())
     moved = (state.z - game.data[:, None]).square().sum(-1).flatten()

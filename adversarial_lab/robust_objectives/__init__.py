@@ -2,10 +2,12 @@ r"""Lecture, robust objectives: one adversary limited in three ways, and what th
 
 `formulations` has the three problems and the cost that joins them, `ladder` the lower bounds from
 all classifiers down to few. `wrm` trains against an adversary who pays (Sinha et al. 2018) and
-certifies against distributions. `linear` is adversarial training as regularisation where it is
-exact, `gradient` to first order for networks, `perimeter` for 0-1 loss in the plane.
+certifies against distributions; `curvature` proves how much a network's loss can bend. `linear` is
+adversarial training as regularisation where it is exact, `gradient` to first order for networks,
+`perimeter` for 0-1 loss in the plane.
 """
 
+from adversarial_lab.robust_objectives.curvature import curvature_bound
 from adversarial_lab.robust_objectives.formulations import (
     WorstCase,
     ball,
@@ -43,6 +45,7 @@ __all__ = [
     "ball",
     "ball_cost",
     "certify",
+    "curvature_bound",
     "dilate",
     "dual_norm",
     "erode",

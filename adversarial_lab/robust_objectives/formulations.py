@@ -59,7 +59,7 @@ def penalised(loss: Table, cost: Table, weights: Weights) -> float:
 
     $=\sum_iw_i\max_l\{\ell_{il}-c_{il}\}$: each point moves for itself, no plan is needed.
     """
-    check_cost(cost)
+    check(loss, cost, weights)
     return float(weights @ (loss - cost).max(1))
 
 
@@ -70,7 +70,7 @@ def transport_ball(loss: Table, cost: Table, weights: Weights, budget: float) ->
     is $\min_{\gamma\ge0}\gamma\rho+\sum_iw_i\max_l(\ell_{il}-\gamma c_{il})$. The price gamma is
     bisected; at the right one a mixture of the dearest and the cheapest best answer spends rho.
     """
-    check_cost(cost)
+    check(loss, cost, weights)
     if not 0 <= budget < np.inf:
         raise ValueError(f"budget must be finite and >= 0, got {budget}")
     dear = answers(loss, cost, 0.0)
@@ -99,8 +99,15 @@ def _worth(loss: Table, cost: Table, price: float) -> Table:
     return np.where(reachable, loss - price * np.where(reachable, cost, 0), -np.inf)
 
 
-def check_cost(cost: Table) -> None:
-    """Raise ValueError unless costs are >= 0 and every point may stay somewhere for nothing."""
+def check(loss: Table, cost: Table, weights: Weights) -> None:
+    """Raise ValueError unless costs are >= 0, every point may stay for nothing, and all match."""
+    if loss.shape != cost.shape or weights.shape != loss.shape[:1]:
+        shapes = loss.shape, cost.shape, weights.shape
+        raise ValueError(f"loss, cost and weights must be (n, l), (n, l) and (n,), got {shapes}")
+    if not np.isfinite(loss).all():
+        raise ValueError("loss must be finite")
+    if not ((weights >= 0) & (weights < np.inf)).all():
+        raise ValueError(f"weights must be finite and >= 0, got {weights}")
     if np.isnan(cost).any() or cost.min() < 0:
         raise ValueError(f"cost must be >= 0 and not NaN, the least entry is {cost.min()}")
     if (cost.min(1) > 0).any():

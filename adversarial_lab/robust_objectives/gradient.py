@@ -1,6 +1,6 @@
 r"""Lecture, regularisation: to first order the worst loss is $\ell+\varepsilon\|\nabla_x\ell\|_*$.
 
-Exact where the loss is linear in x on N(x). For a loss with curvature at most L along every
+Exact where the loss is linear in x on N(x). For a loss with curvature between -L and L along every
 direction (unit in the threat's norm) the error is at most $L\varepsilon^2/2$. Across a kink, as in
 ReLU networks, it can be of order eps.
 """

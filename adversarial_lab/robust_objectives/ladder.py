@@ -25,8 +25,10 @@ def risk_with_changes(
     Closed intervals: neighbours at distance 2 eps are in conflict. Dynamic programming over the
     gaps between interval ends, O(changes n^2) time and O(n^2) memory.
     """
-    if not (np.isfinite(x).all() and 0 <= eps < np.inf):
-        raise ValueError(f"x and eps >= 0 must be finite, got eps={eps}")
+    if len(x) == 0 or not np.isfinite(x).all():
+        raise ValueError(f"x must hold one finite number or more, got {x}")
+    if not 0 <= eps < np.inf:
+        raise ValueError(f"eps must be finite and >= 0, got {eps}")
     if y.shape != x.shape or not np.isin(y, (0, 1)).all():
         raise ValueError(f"y must hold {len(x)} labels 0 or 1, got {np.unique(y).tolist()}")
     if changes < 0:

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from adversarial_lab.certified.jacobian import DUAL
+from adversarial_lab.robust_objectives.wrm import check_price
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Scalar
 
@@ -62,7 +63,7 @@ def robust(
     """
     no_box(threat)
     reach = threat.eps * dual_norm(w[None], threat)[0]
-    return named(loss)(x @ w + b, y, reach).mean()
+    return named(loss, y)(x @ w + b, y, reach).mean()
 
 
 def worst_points(
@@ -73,7 +74,7 @@ def worst_points(
     The maximisers in `robust`: against the margin, or away from the target.
     """
     no_box(threat)
-    named(loss)
+    named(loss, y)
     t = x @ w + b
     side = torch.where(t >= y, 1.0, -1.0).to(x) if loss == "squared" else -y
     return x + threat.eps * side[:, None] * threat.steepest(w[None])
@@ -85,13 +86,13 @@ def distributional(
     r"""$\sup\{\mathbb E_{\tilde\mu}\ell:W_p(\mu,\tilde\mu)\le\varepsilon\}$, exactly; labels stay.
 
     hinge, logistic, p = 1: $\mathbb E\,\ell+\varepsilon\|w\|_*$. squared, p = 2:
-    $(\sqrt{\mathbb E\,\ell}+\varepsilon\|w\|_*)^2$. A supremum: the margin losses approach it with
-    ever less mass moved ever further.
+    $(\sqrt{\mathbb E\,\ell}+\varepsilon\|w\|_*)^2$. A supremum: the logistic loss comes near
+    with ever less mass moved ever further.
     Sources: Shafieezadeh-Abadeh, Kuhn and Mohajerin Esfahani 2019; Blanchet, Kang and Murthy 2019.
     """
     no_box(threat)
     reach = threat.eps * dual_norm(w[None], threat)[0]
-    plain = named(loss)(x @ w + b, y, torch.zeros_like(reach)).mean()
+    plain = named(loss, y)(x @ w + b, y, torch.zeros_like(reach)).mean()
     return (plain.sqrt() + reach).square() if loss == "squared" else plain + reach
 
 
@@ -100,16 +101,20 @@ def penalised_squared(w: Vector, b: Scalar, x: Rows, y: Values, gamma: float) ->
 
     $=\frac{\gamma}{\gamma-\|w\|_2^2}\,\mathbb E(t-y)^2$, and infinite unless $\gamma>\|w\|_2^2$.
     """
+    check_price(gamma)
     size = w.square().sum()
     if size >= gamma:
         return torch.full_like(size, float("inf"))
     return (x @ w + b - y).square().mean() * gamma / (gamma - size)
 
 
-def named(loss: str) -> Loss:
-    """The row of `LOSSES`; ValueError lists the names."""
+def named(loss: str, y: Values) -> Loss:
+    """The row of `LOSSES`; ValueError lists the names, or the labels that a margin cannot have."""
     if loss not in LOSSES:
         raise ValueError(f"loss must be one of {sorted(LOSSES)}, got {loss!r}")
+    if loss != "squared" and not (y.abs() == 1).all():
+        found = y.unique().tolist()
+        raise ValueError(f"y must be -1 or 1 for {loss!r}, got {found[:5]}")
     return LOSSES[loss]
 
 

@@ -36,7 +36,7 @@ def erode(inside: Region, eps: float, spacing: float) -> Region:
 
 def robust_risk(inside: Region, mass0: Mass, mass1: Mass, eps: float, spacing: float) -> float:
     r"""$\mu_0(A^{\varepsilon})+\mu_1(\text{outside }A^{-\varepsilon})$: some move is wrong."""
-    check(mass0, mass1, eps, spacing)
+    check(mass0, mass1, eps, spacing, inside)
     fooled0, fooled1 = dilate(inside, eps, spacing), ~erode(inside, eps, spacing)
     return float(mass0[fooled0].sum() + mass1[fooled1].sum())
 
@@ -47,7 +47,7 @@ def perimeter(inside: Region, mass0: Mass, mass1: Mass, eps: float, spacing: flo
 
     For smooth densities it tends to their integral along the boundary as eps goes to 0.
     """
-    check(mass0, mass1, eps, spacing)
+    check(mass0, mass1, eps, spacing, inside)
     if eps == 0:
         raise ValueError("eps must be > 0: the layers have no width at 0")
     outer = dilate(inside, eps, spacing) & ~inside
@@ -72,6 +72,8 @@ def optimal_sets(mass0: Mass, mass1: Mass, eps: float, spacing: float) -> Optimu
     check(mass0, mass1, eps, spacing)
     shape, n = mass0.shape, mass0.size
     total = mass0.sum() + mass1.sum()
+    if total == 0:
+        raise ValueError("mass0 and mass1 are zero everywhere: every set is optimal")
     units = [np.rint(m.ravel() / total * UNITS).astype(np.int32) for m in (mass1, mass0)]
     graph = _network(units[0], units[1], shape, eps / spacing)
     source, sink = 3 * n, 3 * n + 1
@@ -117,10 +119,14 @@ def _reached(graph: csr_matrix, start: int) -> Bool[np.ndarray, " m"]:
     return found
 
 
-def check(mass0: Mass, mass1: Mass, eps: float, spacing: float) -> None:
+def check(
+    mass0: Mass, mass1: Mass, eps: float, spacing: float, inside: Region | None = None
+) -> None:
     """Raise ValueError unless masses are >= 0 on one grid, eps >= 0 and spacing > 0."""
     if mass0.shape != mass1.shape or mass0.size == 0:
         raise ValueError(f"mass0 and mass1 need one shape, got {mass0.shape} and {mass1.shape}")
+    if inside is not None and inside.shape != mass0.shape:
+        raise ValueError(f"inside must have the masses' shape {mass0.shape}, got {inside.shape}")
     least = min(mass0.min(), mass1.min())
     if not (least >= 0 and np.isfinite(mass0.sum() + mass1.sum())):
         raise ValueError(f"mass0 and mass1 must be finite and >= 0, the least is {least}")

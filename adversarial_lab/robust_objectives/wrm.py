@@ -121,7 +121,8 @@ def certify(
     r"""Ascend from every example, and bound what is left: the certificate of Sinha et al. 2018.
 
     curvature: L with $\nabla^2f\le L$ everywhere in the box. It is an assumption: as good as the
-    bound you have. Raises ValueError unless L < 2 gamma.
+    bound you have; for a network's cross-entropy `curvature_bound` proves one.
+    Raises ValueError unless L < 2 gamma.
     """
     if not curvature < 2 * gamma:
         raise ValueError(
@@ -161,6 +162,8 @@ def sampled_curvature(
     A lower bound on the L that `certify` needs: above 2 gamma it refutes concavity, below it
     proves nothing. ReLU networks bend at kinks, which no Hessian sees.
     """
+    if points < 1:
+        raise ValueError(f"points must be >= 1, got {points}")
     places = torch.linspace(0, 1, points).tolist()
     met = [top_curvature(f, x + t * (z - x), steps=steps, rng=rng)[0] for t in places]
     return torch.stack(met).amax(0)

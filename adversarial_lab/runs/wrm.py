@@ -4,6 +4,7 @@ One training a run. What is measured is the same for each: accuracy in l2 balls,
 against an adversary who pays for every move, at many prices.
 """
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from adversarial_lab import data, nets
 from adversarial_lab.pgd import attack_model, cross_entropy, pgd
+from adversarial_lab.robust_objectives.curvature import curvature_bound
 from adversarial_lab.robust_objectives.wrm import (
     ascent,
     sampled_curvature,
@@ -119,13 +121,18 @@ def _paying(model: nn.Module, x: Tensor, y: Tensor, gamma: float) -> dict[str, f
 
 
 def _bends(config: Config, model: nn.Module, x: Tensor, y: Tensor) -> dict[str, Metric | float]:
-    """The curvature met between the images and where the adversary in training would move them."""
+    """The curvature met between the images and where the adversary in training would move them.
+
+    And a bound for all of space, where the network has no kinks.
+    """
     x, y = x[: config.bent_images], y[: config.bent_images]
     with attacking(model):
         f = lambda z: cross_entropy(model(z), y)  # noqa: E731
         *_, z = ascent(f, x, gamma=config.gamma, steps=60, damping=0.5)
         met = sampled_curvature(f, x, z, rng=torch.Generator().manual_seed(config.seed))
-    return {
+        bound = curvature_bound(model, tuple(x.shape[1:]))
+    proven = {"curvature, proven bound": bound} if math.isfinite(bound) else {}
+    return proven | {
         "curvature, median": met.median().item(),
         "curvature, largest": met.amax().item(),
         "curvature below 2 gamma": share(met < 2 * config.gamma),

@@ -3,7 +3,7 @@
 import json
 import math
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -1024,7 +1024,7 @@ def test_other_refusals():
 
 # --- the run ------------------------------------------------------------------------------------
 
-TINY = "points=5 neurons=12 copies=2 times=4,9 tolerance=0.02 sizes=2 pairs=1".split()
+TINY = "points=5 neurons=12 copies=2 times=4,9 draws=2 tolerance=0.5 sizes=2 pairs=1".split()
 
 
 def test_the_run_records_brackets_and_distances(tmp_path, capsys):
@@ -1032,16 +1032,37 @@ def test_the_run_records_brackets_and_distances(tmp_path, capsys):
     record = json.loads(capsys.readouterr().out.strip().splitlines()[-1])
     errors = record["history"]
     apart = record["limit"]
-    assert {(r["line"], r["t"]) for r in errors} == {(v, t) for v in runs.LINES for t in (4, 9)}
-    for row in errors:
-        assert 0 <= row["lower"] <= row["upper"] <= row["lower"] + 0.05
-        assert 0 <= row["last_lower"] <= row["last_upper"] <= row["last_lower"] + 0.05
+    assert {(r["draw"], r["line"], r["t"]) for r in errors} == set(
+        product((0, 1), runs.LINES, (4, 9))
+    )
+    for row, end in product(errors, ("", "last_")):
+        lower, upper = row[end + "lower"], row[end + "upper"]
+        assert 0 <= lower <= upper and upper - lower <= max(0.5 * upper, 2e-4)
+    values = [r["upper"] for r in errors if (r["line"], r["t"]) == ("c=2", 9)]
+    assert values[0] != values[1]
+    assert record["metrics"]["error at 9, c=2, median"] == {"value": sum(values) / 2, "n": 2}
     assert [r["t"] for r in apart] == [0, 25, 50, 100]
     assert all(r["plan"] > 0 and r["neurons"] > 0 for r in apart)
     assert main(["meanfield", "times=4,x", "--out", str(tmp_path), "--quiet"]) == 2
     assert "times must be numbers with commas" in capsys.readouterr().err
     with pytest.raises(ValueError, match="sizes must be positive, got '8,0'"):
         runs.Config(sizes="8,0")
+    with pytest.raises(ValueError, match=r"tolerance in \(0, 1\), got 0 and 0.1"):
+        runs.Config(draws=0)
+
+
+def test_the_lines_of_a_draw_start_alike_and_draws_differ():
+    config = runs.Config()
+    (game, first), (other, second) = (runs.lab(config, cost, 3) for cost in (2.0, 16.0))
+    assert torch.equal(game.data, other.data) and torch.equal(first.theta, second.theta)
+    assert (game.cost, other.cost, game.bias) == (2.0, 16.0, False)
+    assert not torch.equal(game.x, runs.lab(config, 2.0, 4)[0].x)
+    many = replace(config, points=4000, neurons=4000)
+    game, first = runs.lab(many, 2.0, 0)
+    assert game.x.std().item() == pytest.approx(0.9, rel=0.05)
+    assert (game.y - torch.sin(2 * game.x[:, 0])).std().item() == pytest.approx(0.1, rel=0.05)
+    assert (first.z - game.data[:, None]).std().item() == pytest.approx(0.3, rel=0.05)
+    assert first.theta[:, 1].std().item() == pytest.approx(1.5, rel=0.05)
 
 
 RECORDS = [

@@ -1072,15 +1072,45 @@ RECORDS = [
 ]
 
 
+TIMES = (100, 300, 1000, 3000)
+
+# the same experiment by other code, one draw of a data set and a start that were not kept
+ELSEWHERE = {
+    "c=2": (0.227, 0.089, 0.028, 0.015),
+    "c=2, Wasserstein only": (0.247, 0.094, 0.044, 0.018),
+    "c=2, Fisher-Rao only": (0.66, None, None, 1.20),
+    "c=16": (0.030, 0.011, 0.0025, 0.0011),
+}
+
+
+@pytest.mark.skipif(not RECORDS, reason="no full record of this run")
+def test_other_code_found_errors_among_those_of_our_draws():
+    """12 of its 14 numbers lie between our draws, 9 within 20 % of one and the same draw.
+
+    The other two, c = 16 at the last times, are half of our smallest.
+    """
+    found = {}
+    for row in RECORDS[0]["history"]:
+        found.setdefault((row["line"], row["t"]), []).append(row["upper"])
+    theirs = {(k, t): v for k, row in ELSEWHERE.items() for t, v in zip(TIMES, row, strict=True)}
+    theirs = {key: value for key, value in theirs.items() if value is not None}
+    outside = {k for k, v in theirs.items() if not min(found[k]) <= v <= max(found[k])}
+    assert outside == {("c=16", 1000), ("c=16", 3000)}
+    assert all(min(found[key]) < 2.2 * theirs[key] for key in outside)
+    close = [sum(abs(found[k][d] / v - 1) < 0.2 for k, v in theirs.items()) for d in range(12)]
+    assert max(close) == 9
+
+
 @pytest.mark.claim("lecture", "the error of time averages falls; weights alone do not converge")
 @pytest.mark.skipif(not RECORDS, reason="no full record of this run")
 def test_the_record_shows_what_the_page_says():
-    rows = {(r["line"], r["t"]): r for r in RECORDS[0]["history"]}
-    for line in ("c=2", "c=2, extragradient", "c=2, Wasserstein only", "c=16"):
-        steps = [rows[line, t] for t in (100, 300, 1000, 3000)]
-        assert all(b["upper"] < a["lower"] for a, b in pairwise(steps))
-        assert steps[-1]["upper"] < 0.1
-    assert rows["c=2, Fisher-Rao only", 3000]["lower"] > 5 * rows["c=2", 3000]["upper"]
+    rows = {(r["draw"], r["line"], r["t"]): r for r in RECORDS[0]["history"]}
+    for draw in range(12):
+        for line in ("c=2", "c=2, extragradient", "c=2, Wasserstein only", "c=16"):
+            steps = [rows[draw, line, t] for t in TIMES]
+            assert all(b["upper"] < a["lower"] for a, b in pairwise(steps))
+        stalled, moving = rows[draw, "c=2, Fisher-Rao only", 3000], rows[draw, "c=2", 3000]
+        assert stalled["lower"] > 0.5 > 10 * moving["upper"]
     limit = RECORDS[0]["limit"]
     sizes, times = (sorted({r[name] for r in limit}) for name in ("size", "t"))
     plan, neurons = (

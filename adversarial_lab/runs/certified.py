@@ -70,6 +70,19 @@ class Config:
 
 SCALES = {
     "quick": Config(),
+    "class": Config(  # the recipe of "mnist" on an eighth of the width and a third of the digits
+        network="cnn7-mnist-8",
+        training="short-warmup",
+        warm=0.05,
+        over=0.45,
+        epochs=12,
+        batch_size=128,
+        recipe="adam-drops-clipped",
+        peak=0.001,
+        train_images=20_000,
+        watch_images=500,
+        strong_images=200,
+    ),
     "mnist": Config(  # after Shi et al. 2021, as is "full"
         network="cnn7-mnist",
         training="short-warmup",
@@ -95,6 +108,7 @@ SCALES = {
 }
 COST = {
     "quick": "11 minutes on one CPU core",
+    "class": "twenty minutes on one CPU core",
     "mnist": "9 PFLOP by count, minutes on one large GPU by estimate; not run yet",
     "full": "22 PFLOP by count, minutes on one large GPU by estimate; not run yet",
 }

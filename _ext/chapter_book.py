@@ -5,6 +5,7 @@
 * A page runs again when the library or the recorded results under it change.
 * Docstrings may use the pages' own notation.
 * Colab and Binder open the generated notebooks.
+* The ledger of claims is written from the tests.
 * `_build/numbers.json` says what every label came to be called, for tools/export_notebooks.py.
 * Screen readers can read what the extensions write; singlehtml and epub build as well.
 """
@@ -23,7 +24,9 @@ from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collect
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # autodoc documents this checkout, installed or not
 
-from tools import page_key  # noqa: E402  (found through the line above)
+from claims_ledger import Claims  # noqa: E402  (which needs the line above, as does the next)
+
+from tools import page_key  # noqa: E402
 
 
 def setup(app):
@@ -32,6 +35,7 @@ def setup(app):
     app.add_config_value("chapter_number", 0, "env", int)
     app.add_config_value("chapter_equations", {}, "env", dict)
     app.add_config_value("chapter_continued", {}, "env", dict)
+    app.add_directive("claims", Claims)
     app.connect("config-inited", number_sections)
     app.connect("builder-inited", number_equations)
     app.connect("builder-inited", repair_other_builders)

@@ -170,6 +170,9 @@ def test_electrons_of_a_uniform_density(k):
 
 @pytest.mark.parametrize("k, n", [(2, 25), (3, 13)])
 @pytest.mark.parametrize("f", [coulomb, lambda r: np.exp(-r), lambda r: -np.sqrt(r)])
+@pytest.mark.claim(
+    "lecture", "density functional theory: co-motion is optimal for convex repulsion"
+)
 def test_seidl_is_optimal_for_convex_repulsion_and_any_atoms(k, n, f):
     rng = np.random.default_rng(n)
     x, masses = np.sort(rng.normal(size=n)), rng.dirichlet(np.full(n, 3.0))
@@ -177,6 +180,7 @@ def test_seidl_is_optimal_for_convex_repulsion_and_any_atoms(k, n, f):
     assert energy(x, strictly_correlated(masses, k), f) == pytest.approx(exact, rel=1e-8)
 
 
+@pytest.mark.claim("lecture", "density functional theory: co-motion is not optimal for attraction")
 def test_seidl_is_not_optimal_for_attraction():
     x, masses = np.linspace(0, 1, 8), np.full(8, 1 / 8)
     exact = couple(pairwise_cost([x[:, None]] * 2, np.square), [masses] * 2).value
@@ -341,6 +345,7 @@ def test_with_the_arguments_as_printed_the_equivalence_fails():
     assert printed.item() == pytest.approx(2)
 
 
+@pytest.mark.claim("lecture", "barycenter problems: the optimal rho need not be unique")
 def test_the_barycenter_need_not_be_unique():
     corners = np.array([[0.0, 0.0], [1.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
     first, second, half = corners[:2], corners[2:], np.full(2, 0.5)
@@ -351,6 +356,7 @@ def test_the_barycenter_need_not_be_unique():
         assert reached == pytest.approx(value)
 
 
+@pytest.mark.claim("lecture", "barycenter problems: rho must be free to go where points meet")
 def test_a_grid_without_the_meeting_places_costs_more():
     points, masses = in_a_plane(8)
     exact = couple(pairwise_cost(points, np.square, LAM), masses).value
@@ -621,6 +627,7 @@ def test_who_meets_where_staying_costs_too(seed):
     assert plans.value == pytest.approx(free_mass(costs, masses).value, abs=1e-9)
 
 
+@pytest.mark.claim("lecture", "the barycenter of a group weighs its points equally")
 def test_who_meets_and_what_it_costs():
     points, masses = classes(12)
     plans = by_subsets(squared_price(points, 0.4), masses)

@@ -140,6 +140,7 @@ def test_without_records_the_page_shows_commands_and_says_why(without):
 
 
 @pytest.mark.parametrize("steps", [1, 5, 10])
+@pytest.mark.claim("17.1.3", "K steps of PGD make a training step cost 2 K + 2 to 2 K + 3 passes")
 def test_pgd_training_costs_two_units_a_step_and_three_as_the_exercise_says(steps, rng):
     model, threat = nets.mnist_cnn(), ThreatModel(norm="linf", eps=0.1)
     x, y = torch.rand(4, 1, 28, 28, generator=rng), torch.tensor([0, 1, 2, 3])

@@ -179,6 +179,7 @@ def test_a_classifier_that_is_none_is_refused(arguments, message):
 
 
 @given(st.floats(-3, 3), st.floats(-3, 3), st.floats(0.2, 3), budgets)
+@pytest.mark.claim("17.6.3", "the risk is the error of classes 2 eps closer, and at most 1/2")
 def test_equal_priors_and_variances_have_the_closed_form(mu0, mu1, sigma, eps):
     model = TwoGaussians(mu=(mu0, mu1), sigma=(sigma, sigma))
     gap = abs(mu1 - mu0)
@@ -256,6 +257,7 @@ def test_overlap_need_not_cost_anything():
 
 
 @pytest.mark.parametrize("name", ["even", "uneven", "wider"])
+@pytest.mark.claim("17.6.2", "for Gaussians the inequality is strict until a constant is optimal")
 def test_before_the_cap_the_inequality_is_strict(name):
     risks = np.array([optimal_risk(MODELS[name], eps) for eps in np.linspace(0, 3, 61)])
     free = risks < min(MODELS[name].prior)
@@ -264,6 +266,7 @@ def test_before_the_cap_the_inequality_is_strict(name):
 
 
 @given(models)
+@pytest.mark.claim("17.6.3", "without an adversary the optimal risk is the Bayes error")
 def test_without_an_adversary_it_is_the_bayes_risk(model):
     x = np.linspace(-15, 15, 6001)
     joint = [

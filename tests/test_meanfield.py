@@ -153,6 +153,7 @@ def differentiable_payoff(game, theta, alpha, z, omega):
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
 @pytest.mark.parametrize(("d", "bias"), [(1, True), (2, False)])
+@pytest.mark.claim("lecture", "the dynamics follow the first variations of U, means subtracted")
 def test_the_flow_is_the_gradient_of_the_first_variations(activation, d, bias):
     game = random_game(d=d, activation=activation, bias=bias)
     s = random_state(game)
@@ -242,6 +243,7 @@ def as_ode(game, s, parts):
 
 @pytest.mark.parametrize("extragradient", [False, True])
 @pytest.mark.parametrize(("variant", "parts"), [("wfr", (1, 1)), ("fisher-rao", (0, 1))])
+@pytest.mark.claim("lecture", "small steps follow the differential equations of the particles")
 def test_small_steps_follow_the_particle_system(variant, parts, extragradient):
     game = random_game(cost=2.5)
     s = random_state(game)

@@ -446,6 +446,7 @@ def test_the_theorem_with_the_right_constant(seed, quadratic):
         assert p.w.sum() * packing.risk == pytest.approx(p.game.value, abs=1e-9)
 
 
+@pytest.mark.claim("lecture", "the factor before the transport cost is 2, not 1/2 as printed")
 def test_the_printed_constant_is_wrong():
     errors = [game(*c).mot.risk(game(*c).w.sum(), factor=0.5) - game(*c).game.value for c in CASES]
     assert min(errors) > 0.1
@@ -501,6 +502,7 @@ def test_the_induced_cost_by_hand():
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.claim("lecture", "a classifier from the dual and an attack from the plan attain L*")
 def test_classifier_and_attack_attain_the_bound(norm):
     p = solved(norm, 2)
     last = p.steps[-1]

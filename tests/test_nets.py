@@ -75,6 +75,7 @@ def test_shipped_networks_are_what_their_record_says(name):
 
 @pytest.mark.parametrize(("name", "low", "high"), [("mnist-pgd", 0.9, 1), ("mnist-standard", 0, 0)])
 @pytest.mark.claim("17.1.3", "PGD training gives robustness against the attack it trains on")
+@pytest.mark.claim("lecture", "an undefended network loses every digit to an attack")
 def test_the_robust_network_withstands_pgd_and_the_standard_one_does_not(name, low, high):
     x, y = data.load("mnist-mini", "test", 200)
     threat = ThreatModel(norm="linf", eps=0.3)

@@ -142,6 +142,9 @@ def test_fgsm_is_the_optimum_of_a_linear_loss_and_one_step_of_pgd(rng):
     )
 
 
+@pytest.mark.claim(
+    "17.1.3", "evaluation takes the strongest point of each example, not the clean one"
+)
 def test_strongest_picks_per_example_and_never_the_clean_point():
     f = lambda z: z[:, 0]  # noqa: E731
     low, high = torch.tensor([[1.0], [5.0]]), torch.tensor([[4.0], [2.0]])
@@ -188,6 +191,7 @@ def test_robust_accuracy_of_a_linear_classifier_is_known(norm, rng):
     assert found.robust_accuracy == 1 - found.fooled.double().mean().item()
 
 
+@pytest.mark.claim("17.1.1", "steps of 2.5 eps/K cross the ball from a random start")
 def test_the_default_step_crosses_the_ball(rng):
     x, threat = torch.zeros(1, 500), ThreatModel(norm="linf", eps=0.3, box=None)
     first, second, *_, last = pgd_path(lambda z: z.sum(1), x, threat, steps=20, rng=rng)

@@ -124,6 +124,7 @@ def test_l2_ball_then_box_is_feasible_but_not_nearest():
 @norms
 @settings(deadline=None, max_examples=25)
 @given(seed=st.integers(0, 2**20), scale=st.sampled_from([1e-38, 1e-30, 1.0, 1e30]))
+@pytest.mark.claim("17.1.1", "sign and normalised gradient are steepest: they attain the dual norm")
 def test_steepest_attains_the_dual_norm(norm, seed, scale):
     g = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(seed)) * scale
     v = ThreatModel(norm=norm, eps=1.0, box=None).steepest(g)
@@ -173,6 +174,7 @@ def test_nothing_needs_double_precision_where_there_is_none(monkeypatch, rng):
 
 
 @norms
+@pytest.mark.claim("17.1.1", "a uniform start is uniform in the ball of its norm")
 def test_samples_are_uniform_in_the_ball(norm, rng):
     n, d, eps = 20_000, 3, 0.7
     threat = ThreatModel(norm=norm, eps=eps, box=None)

@@ -191,6 +191,7 @@ def test_the_loss_is_affine_and_increasing_in_beta(points, rng):
     assert at[2:] == pytest.approx([at[0] + 3 * gap, at[0] + 12 * gap], rel=1e-5)
 
 
+@pytest.mark.claim("17.3.4", "the attack runs in evaluation mode, the update in training mode")
 def test_the_attack_sees_eval_mode_and_frozen_weights_and_one_clean_pass(points, rng):
     model, seen = network().train(), []
     model.register_forward_hook(
@@ -256,6 +257,7 @@ def test_sign_turns_rounding_errors_into_steps(points):
     assert (z - x).abs().max() > 0.019  # moved, along noise in the last digit
 
 
+@pytest.mark.claim("17.3.3", "the inner gradient is that of the second argument alone")
 def test_the_inner_gradient_is_that_of_the_closed_form(points):
     """J(z)^T (h(z) - h(x)): the derivative of the second argument alone."""
     model, x = network(torch.float64).eval(), points[0].double()

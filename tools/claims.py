@@ -11,6 +11,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tools.book import ROOT
@@ -70,15 +71,23 @@ def checked(root: Path = ROOT) -> Iterator[Claim]:
             yield Claim(section, statement, page, test, file, line, corrected=test in named)
 
 
-def markers(code: str, file: str) -> Iterator[tuple[str, str, str, int]]:
+@cache  # the browser tests ask before each page whether the site is current
+def markers(code: str, file: str) -> list[tuple[str, str, str, int]]:
     """Section, statement, test and its line, for every claim in the text of a test file."""
-    for test in ast.walk(ast.parse(code)):
-        for call in getattr(test, "decorator_list", []):
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == "pytest.mark.claim":
-                texts = [a.value for a in call.args if isinstance(a, ast.Constant)]
-                if len(texts) != 2 or call.keywords:
-                    raise ValueError(f"{file}:{call.lineno}: a claim is (section, statement)")
-                yield texts[0], texts[1], test.name, test.lineno
+    tests = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
+    calls = [(test, call) for test in tests for call in test.decorator_list if _is_claim(call)]
+    return [(*_texts(call, file), test.name, test.lineno) for test, call in calls]
+
+
+def _texts(call: ast.expr, file: str) -> tuple[str, str]:
+    match call:
+        case ast.Call(args=[ast.Constant(str(section)), ast.Constant(str(said))], keywords=[]):
+            return section, said
+    raise ValueError(f"{file}:{call.lineno}: a claim is (section, statement)")
+
+
+def _is_claim(decorator: ast.expr) -> bool:
+    return ast.unparse(decorator).startswith("pytest.mark.claim")
 
 
 def still_open(root: Path = ROOT) -> Iterator[Claim]:

@@ -104,7 +104,7 @@ SCALES = {
 COST = {
     "quick": "15 seconds on one CPU core",
     "class": "half a minute (standard) to two minutes (trades) on one CPU core",
-    "mnist": "an hour on one CPU core, minutes on a GPU; not run yet",
+    "mnist": "an hour on one CPU core (pgd), minutes on a GPU",
     "full": (
         "training takes 10 PFLOP (standard), 16 (one step), 75 (pgd), 88 (trades) by count, APGD"
         " 12: minutes each on one H200-class GPU by estimate; not run yet"

@@ -43,16 +43,10 @@ def widening(model: nn.Module, x: Points, threat: ThreatModel) -> list[float]:
     Batch norm in training mode is held at this batch. Raises ValueError as `ibp` does.
     """
     threat.check(x)
-    box, found = region(x, threat).box, list[float]()
-
-    def step(node: Node, *boxes: Interval) -> Interval:
-        if isinstance(node.layer, nn.ReLU):
-            found.append(float(_half_width(boxes[0]) / _half_width(box)))
-        return bound(node, *boxes, outward=False)
-
+    box = region(x, threat).box
     with torch.no_grad():
-        hold(trace(model), x)[1].run(box, step)
-    return found
+        _, entering = _propagate(hold(trace(model), x)[1], box)
+    return [float(_half_width(at) / _half_width(box)) for at in entering]
 
 
 def short_warmup_loss(
@@ -77,7 +71,11 @@ def short_warmup_loss(
     if threat.eps == 0:
         return F.cross_entropy(clean, y)
     *body, last = graph.nodes
-    hidden, penalty = _propagate(Graph(tuple(body)), region(x, threat).box)
+    box = region(x, threat).box
+    hidden, entering = _propagate(Graph(tuple(body)), box)
+    if not entering:
+        raise ValueError("model must have ReLUs: the penalties are on what enters them")
+    penalty = torch.stack([tightness(box, at) + balance(at) for at in entering]).mean()
     loss = strength * penalty + kappa * F.cross_entropy(clean, y)
     if kappa == 1:
         return loss
@@ -85,19 +83,16 @@ def short_warmup_loss(
     return loss + (1 - kappa) * F.cross_entropy(worst_logits(margins, y), y)
 
 
-def _propagate(body: Graph, box: Interval) -> tuple[Interval, Scalar]:
-    """The box behind the body, and the mean penalty over what enters its ReLUs."""
-    penalties: list[Scalar] = []
+def _propagate(graph: Graph, box: Interval) -> tuple[Interval, list[Interval]]:
+    """The box behind the layers, and those that enter its ReLUs."""
+    entering: list[Interval] = []
 
     def step(node: Node, *boxes: Interval) -> Interval:
         if isinstance(node.layer, nn.ReLU):
-            penalties.append(tightness(box, boxes[0]) + balance(boxes[0]))
+            entering.extend(boxes)
         return bound(node, *boxes, outward=False)
 
-    hidden = body.run(box, step)
-    if not penalties:
-        raise ValueError("model must have ReLUs: the penalties are on what enters them")
-    return hidden, torch.stack(penalties).mean()
+    return graph.run(box, step), entering
 
 
 def tightness(first: Interval, entering: Interval) -> Scalar:

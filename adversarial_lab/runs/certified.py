@@ -1,7 +1,8 @@
 """Section 17.4 on real data: train for a certificate, then count what is proved and what falls."""
 
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -30,12 +31,6 @@ from adversarial_lab.runs.classifier import (
 from adversarial_lab.runs.record import Job
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Objective
-
-TRAININGS: dict[str, Objective] = {
-    "ibp": ibp_loss,
-    "crown-ibp": crown_ibp_loss,
-    "short-warmup": short_warmup_loss,
-}
 
 
 @dataclass(frozen=True)
@@ -68,42 +63,54 @@ class Config:
         known("recipe", self.recipe, RECIPES)
 
 
+def _ramp(config: Config, threat: ThreatModel, mix: bool = False) -> Ramp:
+    when = {"warm": config.warm, "over": config.over, "excess": config.excess}
+    return certified_ramp(threat, **when, kappa=config.kappa, mix=mix)
+
+
+def _short_ramp(config: Config, threat: ThreatModel) -> Ramp:
+    return short_warmup_ramp(threat, warm=config.warm, over=config.over, excess=config.excess)
+
+
+TRAININGS: dict[str, tuple[Objective, Callable[[Config, ThreatModel], Ramp]]] = {
+    "ibp": (ibp_loss, _ramp),
+    "crown-ibp": (crown_ibp_loss, partial(_ramp, mix=True)),
+    "short-warmup": (short_warmup_loss, _short_ramp),
+}
+DIGITS = Config(  # after Shi et al. 2021
+    network="cnn7-mnist",
+    training="short-warmup",
+    warm=1 / 70,
+    over=20 / 70,
+    epochs=70,
+    batch_size=256,
+    recipe="adam-drops-clipped",
+    peak=0.0005,
+)
 SCALES = {
     "quick": Config(),
-    "class": Config(  # the recipe of "mnist" on an eighth of the width and a third of the digits
+    "class": replace(
+        DIGITS,
         network="cnn7-mnist-8",
-        training="short-warmup",
         warm=0.05,
         over=0.45,
         epochs=12,
         batch_size=128,
-        recipe="adam-drops-clipped",
         peak=0.001,
         train_images=20_000,
         watch_images=500,
         strong_images=200,
     ),
-    "mnist": Config(  # after Shi et al. 2021, as is "full"
-        network="cnn7-mnist",
-        training="short-warmup",
-        warm=1 / 70,
-        over=20 / 70,
-        epochs=70,
-        batch_size=256,
-        recipe="adam-drops-clipped",
-        peak=0.0005,
-    ),
-    "full": Config(
+    "mnist": DIGITS,
+    "full": replace(
+        DIGITS,
         dataset="cifar-10",
         network="cnn7",
-        training="short-warmup",
         eps=8 / 255,
         warm=1 / 160,
         over=80 / 160,
         epochs=160,
         batch_size=128,
-        recipe="adam-drops-clipped",
-        peak=0.0005,
     ),
 }
 COST = {
@@ -149,11 +156,8 @@ def _as_bounded(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
 
 
 def _objective(config: Config, threat: ThreatModel, rng: torch.Generator) -> tuple[Objective, Ramp]:
-    when = {"warm": config.warm, "over": config.over, "excess": config.excess}
-    if config.training == "short-warmup":
-        return short_warmup_loss, short_warmup_ramp(threat, **when)
-    mix = config.training == "crown-ibp"
-    return TRAININGS[config.training], certified_ramp(threat, **when, kappa=config.kappa, mix=mix)
+    loss, ramp = TRAININGS[config.training]
+    return loss, ramp(config, threat)
 
 
 def _watch(x: Tensor, y: Tensor, threat: ThreatModel, model: nn.Module) -> dict[str, float]:

@@ -4,10 +4,11 @@ A GPU of today computes faster in half precision, with pixels' channels last. Pr
 with bfloat16 instructions gains twofold, one without loses tenfold. So on a CPU a probe tells.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch.utils.flop_counter import flop_registry
 from adversarial_lab.nets import PreActBlock
 from adversarial_lab.training import Objective
 
-SPEEDS = ("plain", "half", "compiled")  # compiled: in half precision too; on a CPU as half
+SPEEDS = ("plain", "half", "compiled")  # compiled: in half precision too
 MARGIN = 0.9  # of the time of torch's own way: what another way must take at most to be chosen
 LOSS_SCALE = 1024.0  # of float16 gradients, which underflow below 6e-8
 
@@ -76,7 +77,10 @@ def speed(device: torch.device, wish: str) -> Speed:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.bfloat16 if native else torch.float16
         return Speed(device, half, wish == "compiled", channels_last=True)
-    return fastest(probe()) if device.type == "cpu" else Speed(device, None, False)
+    if device.type != "cpu":
+        return Speed(device, None, False)
+    how = fastest(probe())
+    return replace(how, compiled=True) if wish == "compiled" and compiles(device) else how
 
 
 CPU_WAYS = {
@@ -84,6 +88,18 @@ CPU_WAYS = {
     "float32, channels last": Speed(torch.device("cpu"), None, False, channels_last=True),
     "bfloat16, channels last": Speed(torch.device("cpu"), torch.bfloat16, False, True),
 }
+
+
+@cache
+def compiles(device: torch.device) -> bool:
+    """Can torch.compile make a program for this device? It wants a compiler; without, says why."""
+    try:
+        torch.compile(lambda v: v.sin() + 1)(torch.ones(3, device=device, requires_grad=True))
+    except Exception as error:  # whatever its back end raises, the eager network does the same work
+        reason = str(error).strip().splitlines() or [""]
+        print(f"not compiled: {type(error).__name__}: {reason[0][:200]}", file=sys.stderr)
+        return False
+    return True
 
 
 def fastest(seconds: dict[str, float]) -> Speed:

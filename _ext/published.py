@@ -56,9 +56,10 @@ def point_launchers(app, pagename, templatename, context, doctree):
     """Colab and Binder cannot open a .md page: point them at its notebook, at the release's tag."""
     place, stem = address.read(), pagename.rpartition("/")[2]
     opened = {"Colab": place.colab(stem), "Binder": place.binder(stem)}
-    for group in context.get("header_buttons", []):
-        for button in group.get("buttons", []):
-            button["url"] = opened.get(button.get("text"), button.get("url"))
+    groups = [group.get("buttons", []) for group in context.get("header_buttons", [])]
+    for button in (button for group in groups for button in group):
+        if button.get("text") in opened:
+            button["url"] = opened[button["text"]]
 
 
 def say_how_to_run_here(app, doctree, docname):

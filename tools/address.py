@@ -45,7 +45,10 @@ Changelog = "{source}/blob/{branch}/CHANGELOG.md"
 CITATION = "url: {site}\nrepository-code: {source}\n"
 REGIONS = {  # name of a region: its text with an address, its text without
     "book": (PUBLISHED, UNPUBLISHED),
-    "install": ("\n    pip install {requirement}\n\n", "\n    pip install .  # in a copy of the project\n\n"),
+    "install": (
+        "\n    pip install {requirement}\n\n",
+        "\n    pip install .  # in a copy of the project\n\n",
+    ),
     "urls": (URLS, ""),
     "citation": (CITATION, ""),
 }
@@ -73,7 +76,7 @@ def _parser():
     parser.add_argument("--branch", default="", help="to link to between releases; else main")
     parser.add_argument("--site", default="", help="the book's; else owner.github.io/name")
     parser.add_argument("--check", action="store_true", help="is it the same everywhere?")
-    parser.add_argument("--expect", metavar="REPO", help="fail unless this is the repository")
+    parser.add_argument("--expect", metavar="REPO[@TAG]", help="fail unless it is this one")
     return parser
 
 
@@ -122,10 +125,11 @@ def carried(root: Path, old: Address, new: Address) -> dict[Path, str]:
         name = path.relative_to(root / NOTEBOOKS).with_suffix("").as_posix()
         bare = unaddressed(json.loads(path.read_text(encoding="utf-8")), name, old)
         texts[path.relative_to(root)] = text(addressed(bare, name, new))
-    return texts | {SETTING: _setting((root / SETTING).read_text(encoding="utf-8"), new)}
+    return texts | {SETTING: setting((root / SETTING).read_text(encoding="utf-8"), new)}
 
 
-def _setting(toml: str, address: Address) -> str:
+def setting(toml: str, address: Address) -> str:
+    """The text of address.toml, set to this address."""
     for name, value in asdict(address).items():
         toml = re.sub(rf'^{name} = ".*"$', f'{name} = "{value}"', toml, flags=re.MULTILINE)
     return toml
@@ -150,11 +154,18 @@ def check(root: Path, expected: str | None = None) -> None:
     stale = [str(path) for path, text in texts.items() if (root / path).read_text("utf-8") != text]
     if stale:
         raise ValueError(f"another address stands in {', '.join(stale)}")
-    if expected is not None and expected.lower() != address.repository.lower():
+    if expected is not None:
+        _check_published(address, *expected.split("@"))
+
+
+def _check_published(address: Address, repository: str, tag: str = "") -> None:
+    if repository.lower() != address.repository.lower():
         raise ValueError(
-            f"the address is {address.repository or 'not set'}, this repository {expected}: run"
-            f" make address REPO={expected}, and commit what it changes"
+            f"the address is {address.repository or 'not set'}, this repository {repository}: run"
+            f" make address REPO={repository}, and commit what it changes"
         )
+    if tag and tag != address.tag:
+        raise ValueError(f"the tag {tag} was not made by make release VERSION={tag[1:]}")
 
 
 def described(address: Address) -> str:
@@ -165,7 +176,9 @@ def described(address: Address) -> str:
 
 
 def _say(paths: list[Path]) -> None:
-    print(*(f"wrote {path}" for path in paths), sep="\n", end="\n" * bool(paths))
+    notebooks = sum(path.suffix == ".ipynb" for path in paths)
+    names = [str(path) for path in paths if path.suffix != ".ipynb"]
+    print("wrote", ", ".join([*names, f"{notebooks} notebooks"]) if paths else "nothing new")
 
 
 if __name__ == "__main__":

@@ -64,6 +64,11 @@ class Address:
         """A file of the repository, for a browser."""
         return f"{self.source}/blob/{self.ref}/{path}"
 
+    def asset(self, file: str) -> str:
+        """A file that is attached to the release, between releases to the latest."""
+        release = f"download/{self.tag}" if self.tag else "latest/download"
+        return f"{self.source}/releases/{release}/{file}"
+
     def colab(self, notebook: str) -> str:
         """What opens notebooks/<notebook>.ipynb in Colab."""
         opened = "https://colab.research.google.com/github"

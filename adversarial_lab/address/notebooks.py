@@ -15,12 +15,12 @@ from adversarial_lab.address import Address
 BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({})"
 BUTTON = "colab"  # the id of its cell
 FOLDED = {"cellView": "form", "jupyter": {"source_hidden": True}}  # in Colab, in JupyterLab
-CALL = re.compile(r'^set_up\(".*"\)$', re.MULTILINE)
+CALL = r'(?m)^set_up\(".*"\)$'
 ANCHOR = r"(#[^)\s]*)?\)"
 SET_UP = '# @title Set up {{ display-mode: "form" }}\n# Generated from {}\n{}\n\n\nset_up("")'
 
 Notebook = dict[str, Any]
-Rules = dict[str, list[tuple[str | re.Pattern, str]]]
+Rules = dict[str, list[tuple[str, str]]]
 
 
 def set_up_cell(source: str) -> str:

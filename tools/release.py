@@ -14,7 +14,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -43,7 +42,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m tools.release", description=__doc__)
     parser.add_argument("--version", default="", help="as in 0.2.0")
     parser.add_argument("--dry-run", action="store_true", help="do all in a clone, and drop it")
-    parser.add_argument("--assets", type=Path, help="write wheel and notes of this checkout here")
+    parser.add_argument(
+        "--assets", type=Path, help="write the wheel and notes of what git has here"
+    )
     asked = parser.parse_args(arguments)
     try:
         if asked.assets:
@@ -127,14 +128,11 @@ def written(root: Path, clone: Path, version: str) -> Path:
 
 
 def assets(root: Path, folder: Path) -> None:
-    """Write the wheel of the commit that is checked out, and its notes, into the folder."""
+    """Write the wheel of what git has, of nothing that lies about, and its notes to the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as temporary:
-        packed, tree = Path(temporary, "tree.tar"), Path(temporary, "tree")
-        git(root, "archive", "--output", str(packed), "HEAD")
-        with tarfile.open(packed) as archive:
-            archive.extractall(tree, filter="data")
-        build = ["build", "--wheel", "--no-isolation", "--outdir", str(folder.resolve()), str(tree)]
+    with tempfile.TemporaryDirectory() as tree:
+        git(root, "checkout-index", "--all", f"--prefix={tree}/")
+        build = ["build", "--wheel", "--no-isolation", "--outdir", str(folder.resolve()), tree]
         subprocess.run([sys.executable, "-m", *build], check=True, stdout=subprocess.DEVNULL)
     tag = published.read(root / address.SETTING).tag
     text = notes(root, re.escape(tag.removeprefix("v")) or "Unreleased")

@@ -213,6 +213,62 @@ def test_after_an_error_a_cell_only_defines():
     assert {"a", "f", "os", "eps", "c", "d", "e"} <= set(namespace) and "b" not in namespace
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "!pip install a \\\n    b \\\n    --quiet\ndef f(): return 1",
+        "%pip install a \\\n    b\ndef f(): return 1",
+        "files = !ls *.py\ndef f(): return 1",
+        "a, b = !ls\ndef f(): return 1",
+        "self.x[0] = %timeit -o sum(range(10))\ndef f(): return 1",
+        "t = %timeit -o -n 1 \\\n  sum([1])\ndef f(): return 1",
+        "%%prun -q\ndef f(): return 1",
+        "%%debug\ndef f(): return 1",
+        "%%capture out\ndef f(): return 1",
+        "\n%%time\ndef f(): return 1",
+        "if True:\n    !ls\n    %matplotlib inline\ndef f(): return 1",
+        "sum?\n?sum\nsum??\ndef f(): return 1",
+        "!!ls\ndef f(): return 1",
+        "get_ipython().run_line_magic('matplotlib', 'inline')\ndef f(): return 1",
+        "out = get_ipython().getoutput('ls')\nfor line in out: print(line)\ndef f(): return 1",
+        "from __future__ import annotations\ndef f(x: Absent = None) -> Absent: return 1",
+        "a = 7 % 3\na %= 2\nb = a != 3\n!ls\nassert b\ndef f(): return 1",
+        "def g(): return 1\n%time f = g\nassert f() == 1",
+        'text = """\n%pip is a magic\n!ls too\n"""\nassert "!ls" in text\ndef f(): return 1',
+    ],
+)
+def test_ipython_in_a_cell_loses_no_answer(cell):
+    namespace = new_namespace()
+    (report,) = run_cells([cell], namespace, 5)
+    assert report["state"] == "ok" or cell.startswith(("self", "a, b")), report
+    assert namespace["f"]() == 1
+
+
+def test_future_imports_hold_for_the_cells_that_follow():
+    namespace = new_namespace()
+    cells = ["from __future__ import annotations", "def f(x: Absent): return 1"]
+    assert [r["state"] for r in run_cells(cells, namespace, 5)] == ["ok", "ok"]
+    assert [r["state"] for r in run_cells(cells[1:], new_namespace(), 5)] == ["error"]
+
+
+def test_the_line_of_an_error_is_the_notebooks_after_magics_too():
+    cell = "!pip install a \\\n    b\n\n%time 1\n1 / 0"
+    (report,) = run_cells([cell], new_namespace(), 5)
+    assert report["line"] == 5 and "ZeroDivisionError" in report["error"]
+
+
+def test_the_notebooks_own_set_up_runs_in_the_grader(tmp_path):
+    """As it is handed out, whatever its other cells do."""
+    root = Path(__file__).parents[1]
+    handed = json.loads((root / "notebooks/exercises/gaussian_risk.ipynb").read_text())
+    first = next(c for c in handed["cells"] if c["cell_type"] == "code")
+    handed["cells"] = [first, {"cell_type": "code", "source": "print('after', check)"}]
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class/ada_toy.ipynb").write_text(json.dumps(handed))
+    (entry,) = graded(tmp_path / "class", tmp_path / "out", sandbox="trusted")
+    assert entry.graded.cells == [] and "after" in entry.graded.printed
+
+
 def test_a_check_that_fails_is_our_fault():
     reference = prepare(TOY, "s", answer_here)
 

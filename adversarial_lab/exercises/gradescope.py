@@ -89,6 +89,7 @@ def run(root: Path, sandbox: str = "disposable") -> dict[str, Any]:
         if not handed:
             raise Unreadable("no notebook in the submission")
         chosen = choose("", "", handed, exercises.stem, [exercises.stem])
+        assert chosen.file is not None  # one of those handed in
         graded = grade(box, exercises, from_json(stored), read(chosen.file))
         graded.note = f"{chosen.told} {graded.note}".strip()
     except Unreadable as error:

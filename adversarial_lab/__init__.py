@@ -28,7 +28,8 @@ SHARED = ("threat", "training", "nets", "data", "explore", "figures", "show", "q
 WORK = ("address", "demos", "exercises", "records", "runs")
 
 _PARTS = (*CHAPTER, *LECTURE, *SHARED, *WORK)
-_HOMES = {"check": "exercises.student"}  # what a notebook's first cell imports, in no time
+# what a notebook's first cell imports, in no time
+_HOMES = dict.fromkeys(("check", "check_all", "export"), "exercises.student")
 
 
 def __getattr__(name: str) -> Any:

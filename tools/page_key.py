@@ -19,6 +19,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
 
@@ -153,7 +154,8 @@ class _Reached:
         found = self._read(module).always
         if module in NAMED_IN:
             return Asked(frozenset(n for n in found.imports if not n.endswith(".*")), found.uses)
-        return found
+        texts = {text for text in found.texts if f"{module}.{text}" not in self.known}
+        return replace(found, texts=frozenset(texts))  # less the names of modules: no folders
 
     def _is_lazy(self, module: str, name: str) -> bool:
         source = self._read(module)

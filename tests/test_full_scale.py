@@ -34,13 +34,17 @@ NOT_YET = "not yet run"
 
 
 def shown(folder):
-    """The page's code cells as (source, everything they put out), run in `folder`/book."""
+    """The page's code cells as (source, everything they put out), run in `folder`/book.
+
+    With a package that lies in no checkout, where it would find the records that we have.
+    """
     (folder / "book").mkdir(exist_ok=True)
+    (folder / "adversarial_lab").symlink_to(ROOT / "adversarial_lab")
     notebook = read_page(PAGE.read_text(encoding="utf-8"))
     here = {"metadata": {"path": folder / "book"}}
     client = NotebookClient(notebook, timeout=600, startup_timeout=600, resources=here)
     kept = {k: v for k, v in os.environ.items() if k != "ADVERSARIAL_LAB_STATIC"}
-    client.execute(env=kept | {"PYTHONPATH": str(ROOT)})
+    client.execute(env=kept | {"PYTHONPATH": str(folder)})
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(o.get("name") == "stderr" for c in cells for o in c.outputs)
     return [(cell.source, nbformat.v4.writes(_notebook(cell.outputs))) for cell in cells]

@@ -6,6 +6,7 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= 2
 PORT ?= 8000
+TORCH ?=
 
 # Pages, tests and kernels run side by side; each of them on one core.
 export OMP_NUM_THREADS ?= 1
@@ -39,12 +40,22 @@ serve: book ## Show the built book at http://localhost:8000.
 clean: ## Remove everything that was built; keeps .venv.
 	rm -rf _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/installed: requirements.txt
+# TORCH=cpu, or another build of PyTorch that uv knows: pip cannot be asked for one by its name.
+ifeq ($(TORCH),)
+INSTALL = $(RUN) -m pip install --quiet
+else
+INSTALL = $(RUN) -m pip install --quiet 'uv>=0.7' && \
+  $(RUN) -m uv pip install --python $(RUN) --quiet --compile-bytecode --torch-backend $(TORCH)
+endif
+
+# The library itself is this folder, and importable from any other.
+$(VENV)/installed: requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Adversarial Lab needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
 	  exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --requirement requirements.txt
+	$(INSTALL) --requirement requirements.txt
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The peers pin old versions of what the book needs, so all they need is listed and pip asks nothing.

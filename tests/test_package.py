@@ -1,11 +1,12 @@
 """What is in the distribution, and that it works where nothing of the checkout is in reach."""
 
 import json
+import os
 import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import distribution
 import pytest
@@ -30,6 +31,7 @@ def test_the_wheel_holds_the_library_its_data_and_nothing_else(built):
     assert inside == shipped()
     assert any(name.startswith("adversarial_lab/_data/") for name in inside)
     assert any(name.endswith("/LICENSE") for name in names - inside)
+    assert "adversarial_lab/py.typed" in inside
 
 
 def test_the_sdist_holds_what_a_packager_needs(built):
@@ -74,3 +76,21 @@ def test_the_installed_wheel_works_with_its_data_and_weights(built, tmp_path):
     assert report["home"] == str(site / "adversarial_lab")
     assert report["version"] == adversarial_lab.__version__
     assert min(report["right"].values()) >= 15, "on 20 digits with noise, chance is 2"
+
+
+def test_the_wheel_has_a_console_command(built, tmp_path):
+    environment = distribution.install(built[1], tmp_path / "a site")
+    command = [tmp_path / "a site/bin/adversarial-lab", "version"]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert said.stdout.decode().strip() == adversarial_lab.__version__
+
+
+@pytest.mark.skipif(
+    Path(sys.prefix) != ROOT / ".venv", reason="not in the environment that make installs"
+)
+def test_where_make_installed_the_library_can_be_imported_from_anywhere(tmp_path):
+    program = "import adversarial_lab; print(adversarial_lab.__file__)"
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, check=True)
+    assert Path(said.stdout.decode().strip()) == ROOT / "adversarial_lab/__init__.py"

@@ -1,4 +1,4 @@
-"""Which warnings are errors under pytest: all of ours, and of others' those that pyproject lists."""
+"""Which warnings are errors under pytest: all of ours, of others' those that are listed."""
 
 import sysconfig
 import warnings

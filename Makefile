@@ -26,13 +26,7 @@ lint: $(VENV)/installed ## Check style, format and types.
 	$(RUN) -m mypy
 
 bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
-	@$(RUN) -m benchmarks
-	@$(RUN) -m benchmarks.bench_trades
-	@$(RUN) -m benchmarks.bench_attacks
-	@$(RUN) -m benchmarks.bench_certified
-	@$(RUN) -m benchmarks.bench_cka
-	@$(RUN) -m benchmarks.bench_transport
-	@$(RUN) -m benchmarks.bench_multimarginal
+	@$(RUN) -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
 
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -18,6 +19,13 @@ from tools.book import ROOT
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
     return distribution.build(tmp_path_factory.mktemp("dist"))
+
+
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """Where the wheel is unpacked, and an environment that sees it and no clone."""
+    site = tmp_path_factory.mktemp("a site")
+    return site, distribution.install(built[1], site)
 
 
 def shipped():
@@ -39,7 +47,17 @@ def test_the_sdist_holds_what_a_packager_needs(built):
         names = {str(PurePosixPath(*PurePosixPath(n).parts[1:])) for n in sdist.getnames()}
     assert shipped() <= names
     assert {"LICENSE", "README.md", "pyproject.toml", "tests/test_package.py"} <= names
+    assert kept_in_git() <= names, "its tests read every part of the repository"
     assert not any(name.startswith(("_build", ".venv", ".git/")) for name in names)
+
+
+def kept_in_git():
+    """The files of the repository; none where this is no clone."""
+    if not (shutil.which("git") and (ROOT / ".git").exists()):
+        return set()
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
 
 
 USE = """
@@ -62,9 +80,8 @@ print(json.dumps(report))
 """
 
 
-def test_the_installed_wheel_works_with_its_data_and_weights(built, tmp_path):
-    site = tmp_path / "site"
-    environment = distribution.install(built[1], site)
+def test_the_installed_wheel_works_with_its_data_and_weights(installed, tmp_path):
+    site, environment = installed
     names = [p.stem for p in (ROOT / "adversarial_lab/weights").glob("*.safetensors")]
     assert names, "the package ships no trained network"
     program = [sys.executable, "-c", USE.replace("NAMES", repr(names))]
@@ -78,9 +95,18 @@ def test_the_installed_wheel_works_with_its_data_and_weights(built, tmp_path):
     assert min(report["right"].values()) >= 15, "on 20 digits with noise, chance is 2"
 
 
-def test_the_wheel_has_a_console_command(built, tmp_path):
-    environment = distribution.install(built[1], tmp_path / "a site")
-    command = [tmp_path / "a site/bin/adversarial-lab", "version"]
+@pytest.mark.parametrize("command", [["grade", "submitted", "--seed", "s"], ["check"], ["build"]])
+def test_without_a_clone_the_exercises_cannot_be_graded_and_say_so(installed, tmp_path, command):
+    words = [sys.executable, "-m", "adversarial_lab.exercises", *command]
+    done = subprocess.run(words, cwd=tmp_path, env=installed[1], capture_output=True, check=False)
+    assert done.returncode == 1 and done.stdout == b""
+    said = done.stderr.decode()
+    assert said.count("\n") == 1 and "needs a clone" in said and "--root" in said
+
+
+def test_the_wheel_has_a_console_command(installed, tmp_path):
+    site, environment = installed
+    command = [site / "bin/adversarial-lab", "version"]
     said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
     assert said.stdout.decode().strip() == adversarial_lab.__version__
 

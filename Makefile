@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help book test lint bench serve clean
+.PHONY: help book quick test lint bench serve clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -16,6 +16,14 @@ help: ## Show this list.
 
 book: $(VENV)/installed ## Run the pages, build the book, export the notebooks.
 	@$(RUN) -m tools.build_book
+
+# Compiled modules are kept, whatever the environment says: without them each start of the tests
+# checks 180 modules anew, and takes twice as long.
+quick test: export PYTHONDONTWRITEBYTECODE =
+
+quick: $(VENV)/installed ## Run the tests that need no book, browser or sandbox, while you work.
+	@$(RUN) -m pytest -n $(WORKERS) -q -m "not (book or browser or sandbox or slow)" \
+	  --ignore=tests/browser
 
 test: book ## Build the book, then run every test.
 	@$(RUN) -m pytest -n $(WORKERS) -rs

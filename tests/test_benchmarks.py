@@ -29,6 +29,7 @@ def absent():
     raise ImportError("No module named 'foolbox'")
 
 
+@pytest.mark.slow
 def test_every_contender_runs_once_a_round_in_a_new_order_with_one_seed():
     calls = []
 
@@ -119,6 +120,7 @@ def test_the_hand_written_loop_bounds_as_we_do():
         bench_certified.check(s, found)
 
 
+@pytest.mark.slow
 def test_the_published_way_finds_our_bound(monkeypatch):
     s = replace(next(iter(bench_multimarginal.SETTINGS.values())), per_class=15, eps=4.0, rounds=1)
     rows = bench_multimarginal.measure(replace(s, dataset="mnist-mini"))

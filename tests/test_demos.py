@@ -63,6 +63,7 @@ def test_a_notebook_ends_with_a_folded_note_for_the_instructor(stem):
     assert all(word in note.lower() for word in ("**timing.**", "ask", "**if something goes wrong"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", STEMS)
 def test_without_a_gpu_a_notebook_says_what_is_reduced(stem, printed):
     assert "On cpu" in printed(stem)

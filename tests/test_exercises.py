@@ -146,6 +146,7 @@ def test_student_files_hold_no_solution(stem):
     assert "check_" not in exercises.probes(True) + exercises.probes(False)
 
 
+@pytest.mark.slow
 def test_generated_files_are_what_the_masters_give():
     assert not stale(ROOT, SETS), "run `python -m adversarial_lab.exercises build`"
 

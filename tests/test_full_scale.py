@@ -108,6 +108,7 @@ def ending(cells, words):
     return found
 
 
+@pytest.mark.slow
 def test_records_take_the_place_of_commands(complete):
     full, small = (ending(complete, f'ways("{scale}")') for scale in ("full", "class"))
     assert NOT_YET not in full and NOT_YET not in small
@@ -132,6 +133,7 @@ def test_the_first_table_has_all_rows_and_one_record_for_each_of_ours(complete):
     assert all(name in table for name in ("BRRG18", "NKM17", "WSMK18", "ZSLG16", "RDV17"))
 
 
+@pytest.mark.slow
 def test_without_records_the_page_shows_commands_and_says_why(without):
     assert "without them" in without[0][1]
     text = "".join(output for _, output in without)

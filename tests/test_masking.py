@@ -228,6 +228,7 @@ def test_the_collapsed_network_stands_against_one_step_and_falls_to_many():
     assert record["history"][-1]["fgsm"] > 0.85
 
 
+@pytest.mark.slow
 def test_the_collapsed_network_is_flagged(digits):
     found = report(nets.shipped("mnist-fgsm"), digits)
     assert "one step far behind many" in found.flags
@@ -275,6 +276,7 @@ def test_the_unbounded_attack_may_go_to_every_corner_of_the_box(norm, rng):
 HONEST = ["mnist-standard", "mnist-pgd"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_network_has_no_flag(name, digits):
     found = report(nets.shipped(name), digits)
@@ -290,6 +292,7 @@ MASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.claim("17.2.3", "a robust evaluation verifies that gradients remain informative")
 def test_a_mask_around_the_standard_network_is_flagged(name, digits):

@@ -36,6 +36,7 @@ def test_every_page_with_code_and_every_demo_has_its_notebook_and_nothing_else_d
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == sorted(STEMS)
 
 
+@pytest.mark.book
 def test_the_notebooks_are_what_the_pages_give():
     assert build_book.is_current(), "the built book is older than its sources: run `make book`"
     assert {path: path.read_text(encoding="utf-8") for path in exported()} == exported()

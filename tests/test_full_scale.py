@@ -118,6 +118,7 @@ def test_records_take_the_place_of_commands(complete):
     assert "0.25" in ending(complete, "Markdown(missing(figure_17_2))")
 
 
+@pytest.mark.slow
 def test_scales_are_never_mixed(complete):
     for source, output in complete:
         assert not ("81.1%" in output and "92.2%" in output), source
@@ -126,6 +127,7 @@ def test_scales_are_never_mixed(complete):
     assert "81.1%" in table and GPU in table and "92.2%" not in table
 
 
+@pytest.mark.slow
 def test_the_first_table_has_all_rows_and_one_record_for_each_of_ours(complete):
     table = ending(complete, '"ours, CIFAR-10"], rows))')
     assert table.count("81.1%") == 2 * 4  # natural and robust; MMS18, KGB17 and TRADES twice

@@ -322,6 +322,7 @@ def test_a_network_that_is_always_wrong_is_dead(digits):
     assert report(model, wrong).dead == "no image is classified right"
 
 
+@pytest.mark.slow
 def test_a_network_with_one_answer_to_everything_is_dead(digits):
     """Its logits differ from image to image, its answer does not: nothing there to attack."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

@@ -34,6 +34,7 @@ SLIDERS = (
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "code", "said"),
     [

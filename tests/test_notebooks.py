@@ -71,6 +71,7 @@ def test_a_notebook_opens_with_the_installation_from_the_configured_address(stem
     assert "git+https://github.com/" in first
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", PAGES)  # the demos run in test_demos.py
 @pytest.mark.filterwarnings("default")
 def test_a_notebook_runs_outside_the_checkout(stem, environment, tmp_path):

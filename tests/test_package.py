@@ -33,6 +33,7 @@ def shipped():
     return {p.relative_to(ROOT).as_posix() for p in files if "__pycache__" not in p.parts}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_library_its_data_and_nothing_else(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
     inside = {name for name in names if ".dist-info/" not in name}
@@ -42,6 +43,7 @@ def test_the_wheel_holds_the_library_its_data_and_nothing_else(built):
     assert "adversarial_lab/py.typed" in inside
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_what_a_packager_needs(built):
     with tarfile.open(built[0]) as sdist:
         names = {str(PurePosixPath(*PurePosixPath(n).parts[1:])) for n in sdist.getnames()}
@@ -80,6 +82,7 @@ print(json.dumps(report))
 """
 
 
+@pytest.mark.slow
 def test_the_installed_wheel_works_with_its_data_and_weights(installed, tmp_path):
     site, environment = installed
     names = [p.stem for p in (ROOT / "adversarial_lab/weights").glob("*.safetensors")]
@@ -95,6 +98,7 @@ def test_the_installed_wheel_works_with_its_data_and_weights(installed, tmp_path
     assert min(report["right"].values()) >= 15, "on 20 digits with noise, chance is 2"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["grade", "submitted", "--seed", "s"], ["check"], ["build"]])
 def test_without_a_clone_the_exercises_cannot_be_graded_and_say_so(installed, tmp_path, command):
     words = [sys.executable, "-m", "adversarial_lab.exercises", *command]
@@ -104,6 +108,7 @@ def test_without_a_clone_the_exercises_cannot_be_graded_and_say_so(installed, tm
     assert said.count("\n") == 1 and "needs a clone" in said and "--root" in said
 
 
+@pytest.mark.slow
 def test_the_wheel_has_a_console_command(installed, tmp_path):
     site, environment = installed
     command = [site / "bin/adversarial-lab", "version"]

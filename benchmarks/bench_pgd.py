@@ -40,7 +40,7 @@ class Setting:
     steps: int = 40
     step_size: float = 0.01
     batch_size: int | None = None  # None: all at once, and attack_model's own
-    rounds: int = 5
+    rounds: int = 3
     threads: int = 1
 
 
@@ -181,8 +181,11 @@ def measure(network: str, s: Setting) -> list[harness.Row]:
     """All contenders on one shipped network."""
     model = nets.shipped(network)
     x, y = data.load("mnist-mini", "test", s.images)  # the first images of the full test set
-    makers = {name: partial(make, model, x, y, s) for name, make in MAKERS.items()}
-    return harness.race(makers, partial(judge, model, x, y, s), s.rounds, (LEAN, USUAL))
+    makers, warm = (
+        {name: partial(make, model, x[:n], y[:n], s) for name, make in MAKERS.items()}
+        for n in (len(x), 100)
+    )
+    return harness.race(makers, partial(judge, model, x, y, s), s.rounds, (LEAN, USUAL), warm)
 
 
 def promises(network: str, rows: list[harness.Row]) -> list[harness.Promise]:

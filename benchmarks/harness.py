@@ -113,14 +113,18 @@ def race(
     judge: Judge,
     rounds: int,
     baselines: Sequence[str],
+    warm: Mapping[str, Callable[[], Contender]] | None = None,
 ) -> list[Row]:
     """Every contender once per round, after one round that does not count.
+
+    warm: the same makers with a smaller task, for that round, where one takes long.
 
     makers: name -> function that imports and prepares; an ImportError there makes an absent row.
     Each round has an order of its own (what ran before leaves the memory in its own state), and
     all have the round's number as seed.
     """
     ready = {name: _prepared(make) for name, make in makers.items()}
+    first = {name: _prepared(make) for name, make in warm.items()} if warm else ready
     rows = [Row(name, absent=attack if isinstance(attack, str) else None)
             for name, attack in ready.items()]  # fmt: skip
     here = [row for row in rows if row.absent is None]
@@ -128,7 +132,8 @@ def race(
         for k in range(-1, rounds):
             for row in random.Random(k).sample(here, len(here)):
                 progress.set_postfix_str(f"{row.name}, round {k + 1} of {rounds}")
-                _once(row, ready[row.name], judge, seed=k + 1, counts=k >= 0)
+                attack = (first if k < 0 else ready)[row.name]
+                _once(row, attack, judge, seed=k + 1, counts=k >= 0)
                 progress.update()
     seconds = {row.name: row.seconds for row in here}
     for row in here:
@@ -151,8 +156,8 @@ def _once(row: Row, attack: Any, judge: Judge, *, seed: int, counts: bool) -> No
     cpu, wall = time.process_time(), time.perf_counter()
     z = attack(seed)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    accuracy = judge(z)
     if counts:
+        accuracy = judge(z)
         row.seconds.append(cpu if torch.get_num_threads() == 1 else wall)
         row.wall.append(wall)
         row.accuracy.append(accuracy)

@@ -46,6 +46,16 @@ def test_every_contender_runs_once_a_round_in_a_new_order_with_one_seed():
     assert rows[3].absent == "No module named 'foolbox'" and rows[3].ratios == {}
 
 
+def test_the_round_that_does_not_count_may_have_a_smaller_task():
+    sizes = []
+
+    def maker(size):
+        return lambda: lambda seed: sizes.append(size) or torch.zeros(size)
+
+    (row,) = harness.race({"a": maker(8)}, lambda z: len(z), 2, ["a"], {"a": maker(1)})
+    assert sizes == [1, 8, 8] and row.accuracy == [8, 8]
+
+
 def test_the_ratio_is_the_median_of_the_rounds_ratios(monkeypatch):
     ticks = {"a": iter([10, 2, 5]), "b": iter([30, 4, 1])}
 

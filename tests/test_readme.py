@@ -29,7 +29,13 @@ def test_it_counts_the_statements():
 
 
 def test_the_exact_bound_is_that_of_the_record():
-    wanted = {"dataset": "mnist", "split": "train", "classes": None, "per_class": None, "norm": "l2"}
+    wanted = {
+        "dataset": "mnist",
+        "split": "train",
+        "classes": None,
+        "per_class": None,
+        "norm": "l2",
+    }
     (record,) = [r for r in made_by("bounds") if wanted.items() <= r["config"].items()]
     percent, images, length = re.search(
         r"errs on less than ([\d.]+) %\*\* of the ([\d,]+) training digits .* l2 length ([\d.]+):",

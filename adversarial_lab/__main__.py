@@ -6,6 +6,7 @@ import sys
 
 import adversarial_lab
 
+TITLE = "The executable companion to a textbook chapter on adversarial training."
 COMMANDS = {
     "runs": "train, attack and bound; each run leaves a record",
     "exercises": "grade notebooks, write them anew, test the sandbox",
@@ -31,7 +32,9 @@ def _parser() -> argparse.ArgumentParser:
     lines = [f"  {name:11}{does}" for name, does in COMMANDS.items()]
     parser = argparse.ArgumentParser(
         prog="adversarial-lab",
-        description="\n".join([adversarial_lab.__doc__ or "", "commands:", *lines]),
+        description="\n".join(
+            [(adversarial_lab.__doc__ or "").splitlines()[0], "", "commands:", *lines]
+        ),
         epilog="COMMAND --help says more; `python -m adversarial_lab` does the same.",
         usage="adversarial-lab COMMAND ...",
         formatter_class=argparse.RawDescriptionHelpFormatter,

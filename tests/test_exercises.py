@@ -84,6 +84,7 @@ def test_a_trivial_answer_earns_nothing(stem):
             assert not kept, f"{body!r} earns {kept}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stem, mutant", MUTANTS, ids=[f"{s}.{m.question}-{m.name}" for s, m in MUTANTS]
 )

@@ -25,6 +25,7 @@ from tools.book import ROOT
 RESULTS, WEIGHTS = ROOT / "book/results", ROOT / "adversarial_lab/weights"
 
 
+@pytest.mark.slow
 def test_the_command_is_what_the_record_answers_to(tmp_path):
     asked = ask("trades", "beta=6", scale="quick")
     made = tmp_path / f"{asked.run_id}.json"

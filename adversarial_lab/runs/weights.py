@@ -7,6 +7,8 @@ import hashlib
 import json
 from pathlib import Path
 
+from adversarial_lab.needs import or_say
+
 # The one place that knows the release; {file} becomes <run_id>.safetensors. "": there is none yet.
 RELEASE = ""
 
@@ -42,7 +44,8 @@ def checked(path: Path, made: dict) -> Path:
 
 def fetch(file: str, sha256: str) -> Path:
     """A file of the release, by pooch, which checks it and keeps it in the cache."""
-    import pooch
+    with or_say("fetching weights from the release needs"):
+        import pooch
 
     address, cache = RELEASE.format(file=file), pooch.os_cache("adversarial-lab") / "weights"
     return Path(pooch.retrieve(address, f"sha256:{sha256}", fname=file, path=cache))

@@ -26,7 +26,7 @@ from adversarial_lab.certified import (
     worst_input,
 )
 from adversarial_lab.certified.affine import AFFINE, rounding
-from adversarial_lab.certified.linear import relax
+from adversarial_lab.certified.crown import relax
 from adversarial_lab.certified.relaxation import RELAXATIONS
 from adversarial_lab.pgd import attack_model, pgd_path, strongest
 from adversarial_lab.threat import ThreatModel
@@ -697,7 +697,7 @@ def test_rows_in_chunks_give_the_same_bounds(images, monkeypatch):
         threat = ThreatModel(norm=norm, eps=0.05)
         whole = margins(model, images, y, threat, "crown")
         with monkeypatch.context() as patch:
-            patch.setattr("adversarial_lab.certified.linear.MEMORY", 4000)
+            patch.setattr("adversarial_lab.certified.crown.MEMORY", 4000)
             torch.testing.assert_close(margins(model, images, y, threat, "crown"), whole)
 
 
@@ -887,7 +887,7 @@ def test_programs_know_their_limits(case, images, monkeypatch):
     threat = ThreatModel(norm="linf", eps=0.1)
     with pytest.raises(ValueError, match="layer 'tanh' is a Tanh, which has no linear program"):
         margins(lively("residual"), images, torch.tensor([0, 1, 2]), threat, "lp")
-    monkeypatch.setattr("adversarial_lab.certified.program.LIMIT", 20)
+    monkeypatch.setattr("adversarial_lab.certified.linear_program.LIMIT", 20)
     with pytest.raises(ValueError, match="has 23 values, more than the 20 .* use 'crown'"):
         margins(*case, threat, "milp")
 

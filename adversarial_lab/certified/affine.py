@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
 from torch.nn.utils.parametrize import type_before_parametrizations
 
-from adversarial_lab.certified.batch import Held
+from adversarial_lab.certified.batch_norm import Held
 from adversarial_lab.nets import Normalize
 
 Map = Callable[[Tensor], Tensor]
@@ -61,7 +61,7 @@ def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Affine:
 def _convolution_transposed(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Map:
     w, size = layer.weight, shape[1:]
     if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
-        return _transposed(lambda z: layer._conv_forward(z, w, None), shape)
+        return transposed(lambda z: layer._conv_forward(z, w, None), shape)
     how = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
     if isinstance(layer, nn.Conv1d):
         return lambda a: conv1d_input((len(a), *size), w, a, **how, groups=layer.groups)
@@ -114,7 +114,7 @@ def _normalize(layer: Normalize, shape: Shape) -> Affine:
 
 
 def _nonnegative(layer: nn.Module, shape: Shape, terms: int) -> Affine:
-    return Affine(layer, layer, _transposed(layer, shape), terms)
+    return Affine(layer, layer, transposed(layer, shape), terms)
 
 
 def _average(layer: nn.AvgPool2d, shape: Shape) -> Affine:
@@ -136,7 +136,7 @@ def _dropout(layer: nn.Dropout, shape: Shape) -> Affine:
     return _nonnegative(layer, shape, 0)
 
 
-def _transposed(linear: Map, shape: Shape) -> Map:
+def transposed(linear: Map, shape: Shape) -> Map:
     """The transpose of a linear map of batches of that shape: what autograd does to its input."""
 
     def transpose(a: Tensor) -> Tensor:

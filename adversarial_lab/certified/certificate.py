@@ -15,11 +15,11 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from adversarial_lab.certified.elision import Margins, interval_margins, logit_margins
+from adversarial_lab.certified.criterion import Margins, interval_margins, logit_margins
+from adversarial_lab.certified.crown import crown_margins
 from adversarial_lab.certified.graph import Graph, trace
 from adversarial_lab.certified.interval import Interval, Radii, propagate, region
 from adversarial_lab.certified.jacobian import local_margins
-from adversarial_lab.certified.linear import crown_margins
 from adversarial_lab.certified.lipschitz import pair_margins, product_margins
 from adversarial_lab.certified.polytope import lp_margins, milp_margins
 from adversarial_lab.threat import Points, ThreatModel

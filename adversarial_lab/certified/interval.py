@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import AFFINE, kind, rounding
-from adversarial_lab.certified.batch import Held
+from adversarial_lab.certified.batch_norm import Held
 from adversarial_lab.certified.graph import Add, Graph, Node, trace
 from adversarial_lab.nets import Normalize
 from adversarial_lab.threat import Points, ThreatModel

@@ -16,9 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import AFFINE, kind
-from adversarial_lab.certified.affine import _transposed as transposed
-from adversarial_lab.certified.elision import Margins
+from adversarial_lab.certified.affine import AFFINE, kind, transposed
+from adversarial_lab.certified.criterion import Margins
 from adversarial_lab.certified.graph import INPUT, Add, Graph, Node
 from adversarial_lab.certified.interval import Interval, Region, bound
 from adversarial_lab.certified.lipschitz import margins_at, pair_constants, reach

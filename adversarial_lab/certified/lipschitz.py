@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.elision import Margins, interval_margins
+from adversarial_lab.certified.criterion import Margins, interval_margins
 from adversarial_lab.certified.graph import Add, Graph, Node, trace
 from adversarial_lab.certified.interval import Interval, Radii, Region
 from adversarial_lab.certified.spectral import ROUNDING, Shape, stretch

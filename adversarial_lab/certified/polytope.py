@@ -13,11 +13,11 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, mi
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import rounding
-from adversarial_lab.certified.elision import Margins
+from adversarial_lab.certified.criterion import Margins
+from adversarial_lab.certified.crown import relax
 from adversarial_lab.certified.graph import Graph, trace
 from adversarial_lab.certified.interval import Interval, Region, region
-from adversarial_lab.certified.linear import relax
-from adversarial_lab.certified.program import Program, build, check_size, doubled, matrices
+from adversarial_lab.certified.linear_program import Program, build, check_size, doubled, matrices
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
 

@@ -15,7 +15,6 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import kind
-from adversarial_lab.masking.curvature import unit
 from adversarial_lab.nets import Normalize
 from adversarial_lab.threat import Rng, normal_like
 
@@ -42,14 +41,18 @@ def spectral_path(
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
     apply = linear_part(layer)
-    v = unit(normal_like(_blank(layer, shape), rng))
+    v = _unit(normal_like(_blank(layer, shape), rng))
     for _ in range(steps):
         v.requires_grad_()
         image = apply(v)
         (turned,) = torch.autograd.grad(image.square().sum() / 2, v)  # W'W v
         v = v.detach()
         yield image.norm().item(), v
-        v = unit(turned)
+        v = _unit(turned)
+
+
+def _unit(v: Tensor) -> Tensor:
+    return v / v.norm().clamp(min=torch.finfo(v.dtype).tiny)
 
 
 def dense(layer: nn.Module, shape: Shape) -> Float[Tensor, "i o"]:

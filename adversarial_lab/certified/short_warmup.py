@@ -2,8 +2,8 @@ r"""Section 17.4.4: certified training in a tenth of the epochs.
 
 Interval bounds of a network as it is usually initialised grow from layer to layer, and training on
 them switches most ReLUs off. Three remedies: weights whose bounds keep their size
-(`initialise_for_intervals`), batch norm (`batch`), and, while eps grows, a penalty on layers that
-widen the bounds or whose ReLUs are not balanced.
+(`initialise_for_intervals`), batch norm (`batch_norm`), and, while eps grows, a penalty on layers
+that widen the bounds or whose ReLUs are not balanced.
 Source: Shi et al. 2021, "Fast certified robust training with short warmup".
 """
 
@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adversarial_lab.certified.batch import hold
-from adversarial_lab.certified.elision import interval_margins_of
+from adversarial_lab.certified.batch_norm import hold
+from adversarial_lab.certified.criterion import interval_margins_of
 from adversarial_lab.certified.graph import Graph, Node, trace
 from adversarial_lab.certified.interval import Interval, bound, region
 from adversarial_lab.certified.training import check_share, grown, worst_logits

@@ -15,9 +15,9 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import AFFINE, kind
+from adversarial_lab.certified.crown import Relaxed
 from adversarial_lab.certified.graph import INPUT, Add, Graph, Node
 from adversarial_lab.certified.interval import Interval
-from adversarial_lab.certified.linear import Relaxed
 
 ON = " is on"  # ends the name of a block of binary variables
 LIMIT = 20_000  # variables

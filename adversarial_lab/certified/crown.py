@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import AFFINE, kind, rounding
-from adversarial_lab.certified.elision import Margins, interval_margins_of
+from adversarial_lab.certified.criterion import Margins, interval_margins_of
 from adversarial_lab.certified.graph import INPUT, Add, Graph, Node
 from adversarial_lab.certified.interval import Interval, Region, bound
 from adversarial_lab.certified.relaxation import RELAXATIONS, Lines, undecided

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from adversarial_lab.certified.batch_norm import depends_on_batch, hold
 from adversarial_lab.certified.criterion import Margins, interval_margins
 from adversarial_lab.certified.crown import crown_margins
-from adversarial_lab.certified.graph import trace
 from adversarial_lab.certified.interval import region
+from adversarial_lab.certified.tracing import trace
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels, Scalar, check_logits
 
@@ -54,7 +54,7 @@ def crown_ibp_loss(
     check_share("kappa", kappa)
     check_share("beta", beta)
     threat.check(x)
-    graph = trace(model)
+    graph = trace(model, x[:1])
     if kappa == 0 and not depends_on_batch(graph):
         return F.cross_entropy(_worst(graph, x, y, threat, beta), y)
     clean, graph = hold(graph, x)

@@ -526,7 +526,7 @@ def test_merged_points_lie_in_both_neighbourhoods_and_the_box(norm, rng):
     plan = optimal_plan(conflicts(x, labels, threat), labels)
     assert len(plan.i) > 20
     for side in (plan.i, plan.j):
-        assert threat.contains(x[side], merged(x, plan), slack=1e-7).all()
+        assert threat.contains(x[side], merged(x, plan)).all()
 
 
 @pytest.mark.parametrize("priors", [None, (0.5, 0.5), (0.2, 0.8)])

@@ -157,7 +157,7 @@ def isotropic_alpha(mu: Vector, sigma: float, threat: ThreatModel) -> float:
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma must be finite and > 0, got {sigma}")
     wide = mu.double()[None]
-    left = wide - threat.project(wide, torch.zeros_like(wide))
+    left = wide - threat.project(torch.zeros_like(wide), wide)
     return torch.linalg.vector_norm(left).item() / sigma
 
 

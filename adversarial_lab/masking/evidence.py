@@ -200,7 +200,7 @@ class Evidence:
         for _ in range(50):
             inside = self.threat.sample(self.x, rng)
             edge = self.threat.steepest(inside - self.x, rng) * self.threat.eps
-            for z in (inside, self.threat.project(self.x + edge, self.x)):
+            for z in (inside, self.threat.project(self.x, self.x + edge)):
                 fooled |= self.verified(z)
         return fooled
 

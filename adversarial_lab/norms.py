@@ -49,6 +49,12 @@ def dual_length(norm: str, g: Rows) -> Lengths:
     return GEOMETRIES[row_of(norm, GEOMETRIES).dual].length(g)
 
 
+def distances(x: Rows, z: Float[Tensor, "m d"], norm: str) -> Float[Tensor, "n m"]:
+    r"""$\|x_i-z_j\|$ of all pairs, without the matrix product that is quick and inexact."""
+    order = row_of(norm, GEOMETRIES).order
+    return torch.cdist(x, z, order, compute_mode="donot_use_mm_for_euclid_dist")
+
+
 def normal_like(like: Tensor, rng: Rng) -> Tensor:
     """Standard normal noise of the shape, dtype and device of `like`."""
     device = like.device if rng is None else rng.device

@@ -29,6 +29,7 @@ from adversarial_lab.multimarginal.groups import (
     Members,
     common_point,
     next_level,
+    norm_of,
     pairs_level,
 )
 from adversarial_lab.multimarginal.packing import (
@@ -67,15 +68,13 @@ def optimal_risk(
     Shapes: x (n, *d), labels (n,), weights (n,). Errors: those of `bound` and of `conflicts`.
     """
     found = conflicts(x, labels, threat, progress=progress, **finding)
-    return bound(
-        found, labels, threat.norm, weights=weights, order=order, rips=rips, progress=progress
-    )
+    return bound(found, labels, weights=weights, order=order, rips=rips, progress=progress)
 
 
 def bound(
     conflicts: Conflicts,
     labels: Labels,
-    norm: str,
+    norm: str | None = None,
     *,
     weights: Weights | None = None,
     order: int | None = None,
@@ -84,8 +83,8 @@ def bound(
 ) -> Packing:
     """`optimal_risk` from the conflict graph; its q is optimal and its gap about 1e-10.
 
-    Raises ValueError for weights that are no probabilities, an order below 2, an unknown norm, and
-    for l1 with groups of three.
+    norm: that of the graph, and no other. Raises ValueError for one, for weights that are no
+    probabilities, an order below 2, and for l1 with groups of three.
     """
     *_, last = cutting(
         conflicts, labels, norm, weights=weights, order=order, rips=rips, progress=progress
@@ -96,7 +95,7 @@ def bound(
 def cutting(
     conflicts: Conflicts,
     labels: Labels,
-    norm: str,
+    norm: str | None = None,
     *,
     weights: Weights | None = None,
     order: int | None = None,
@@ -112,7 +111,7 @@ def cutting(
     w = given_or_equal(weights, conflicts.n)
     if labels.shape != (conflicts.n,):
         raise ValueError(f"labels must have shape ({conflicts.n},), got {tuple(labels.shape)}")
-    test = common_point(norm, rips=rips)
+    test = common_point(norm_of(conflicts, norm), rips=rips)
     classes, y = np.unique(labels.cpu().numpy(), return_inverse=True)
     start = pairs(conflicts, w)
     yield start
@@ -160,7 +159,8 @@ def induced(conflicts: Conflicts, points: Int[np.ndarray, " k"]) -> Conflicts:
     i, j = number[conflicts.i], number[conflicts.j]
     inside = (i >= 0) & (j >= 0)
     i, j = np.minimum(i, j)[inside], np.maximum(i, j)[inside]
-    return Conflicts(i, j, conflicts.distance[inside], len(points), conflicts.radius)
+    distance = conflicts.distance[inside]
+    return replace(conflicts, i=i, j=j, distance=distance, n=len(points))
 
 
 def _rounds(

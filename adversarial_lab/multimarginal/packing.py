@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
-from adversarial_lab.multimarginal.groups import Members, common_point, levels
+from adversarial_lab.multimarginal.groups import Members, common_point, levels, norm_of
 from adversarial_lab.transport.neighbours import Conflicts
 from adversarial_lab.transport.overlap import Weights, check_weights
 from adversarial_lab.transport.program import TIGHT
@@ -82,7 +82,7 @@ def solve(
 
 def enumerated(
     conflicts: Conflicts,
-    norm: str,
+    norm: str | None = None,
     *,
     weights: Weights | None = None,
     order: int | None = None,
@@ -96,7 +96,7 @@ def enumerated(
     """
     check_order(order)
     w = given_or_equal(weights, conflicts.n)
-    meets = common_point(norm, rips=rips or order == 2)(conflicts)
+    meets = common_point(norm_of(conflicts, norm), rips=rips or order == 2)(conflicts)
     groups = [level.members for level in levels(conflicts, meets, order)]
     rows = vstack([incidence(g, conflicts.n) for g in groups], format="csr") if groups else None
     q, masses = solve(incidence(np.empty((0, 1), int), conflicts.n) if rows is None else rows, w)

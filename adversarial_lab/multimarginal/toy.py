@@ -13,15 +13,14 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from adversarial_lab.multimarginal.enclosing import radius
+from adversarial_lab.norms import distances
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.transport.neighbours import TOUCH
 from adversarial_lab.transport.overlap import check_weights
-from adversarial_lab.transport.saddle import ORDER
 
 Three = Float[np.ndarray, "3"]
 Group = tuple[int, ...]
@@ -42,7 +41,7 @@ def toy(x: Float[Tensor, "3 d"], weights: Three, threat: ThreatModel) -> Toy:
     if len(x) != 3:
         raise ValueError(f"x must hold three points, got {len(x)}")
     w = check_weights(np.asarray(weights, float), 3)
-    distance = torch.cdist(x.double(), x.double(), ORDER[threat.norm]).numpy()
+    distance = distances(x.double(), x.double(), threat.norm).numpy()
     limit = threat.eps * (1 + TOUCH)
     meet: list[Group] = [p for p in combinations(range(3), 2) if distance[p] <= 2 * limit]
     if len(meet) == 3 and radius(distance, threat.norm) <= limit:

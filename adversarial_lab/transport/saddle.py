@@ -12,12 +12,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from adversarial_lab.norms import distances
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
 from adversarial_lab.transport.overlap import Plan, Weights, check_weights
 
 Predict = Callable[[Points], Int[Tensor, " n"]]
-ORDER = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 PAIRS = 2**22  # distances held at once
 
 
@@ -36,9 +36,7 @@ def optimal_classifier(
 
     def predict(z: Points) -> Int[Tensor, " n"]:
         rows = z.flatten(1).double().split(max(1, PAIRS // len(kept)))
-        exact = "donot_use_mm_for_euclid_dist"
-        distance = (torch.cdist(r, kept, ORDER[threat.norm], compute_mode=exact) for r in rows)
-        return answers[torch.cat([d.argmin(1) for d in distance])]
+        return answers[torch.cat([distances(r, kept, threat.norm).argmin(1) for r in rows])]
 
     return predict
 

@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import linprog, minimize
 
 from adversarial_lab import data
+from adversarial_lab.measures import TOUCH
 from adversarial_lab.multimarginal import (
     agnostic,
     bound,
@@ -40,7 +41,6 @@ from adversarial_lab.runs import bounds
 from adversarial_lab.runs.__main__ import main
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.transport import Conflicts, class_weights, conflicts, divergence
-from adversarial_lab.transport.neighbours import TOUCH
 
 TRIANGLE = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]], dtype=torch.float64)
 THREE = torch.arange(3)

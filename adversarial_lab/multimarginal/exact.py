@@ -22,6 +22,7 @@ from scipy.sparse import vstack
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
+from adversarial_lab.measures import Numbers, Weights, given_or_equal, incidence
 from adversarial_lab.multimarginal.cuts import chosen, search
 from adversarial_lab.multimarginal.groups import (
     Level,
@@ -34,12 +35,9 @@ from adversarial_lab.multimarginal.groups import (
 )
 from adversarial_lab.multimarginal.packing import (
     Packing,
-    Weights,
     check_order,
     completed,
-    given_or_equal,
-    incidence,
-    solve,
+    solve_packing,
 )
 from adversarial_lab.multimarginal.pairs import adjacency, pairs
 from adversarial_lab.threat import Points, ThreatModel
@@ -54,7 +52,7 @@ def optimal_risk(
     labels: Labels,
     threat: ThreatModel,
     *,
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
     order: int | None = None,
     rips: bool = False,
     progress: bool = False,
@@ -76,7 +74,7 @@ def bound(
     labels: Labels,
     norm: str | None = None,
     *,
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
     order: int | None = None,
     rips: bool = False,
     progress: bool = False,
@@ -97,7 +95,7 @@ def cutting(
     labels: Labels,
     norm: str | None = None,
     *,
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
     order: int | None = None,
     rips: bool = False,
     progress: bool = False,
@@ -174,7 +172,7 @@ def _rounds(
     while new := list(_cuts(kernel, q[kernel.points], labels[kernel.points], order, per_point)):
         groups += new
         rows = vstack([incidence(g, len(kernel.points)) for g in groups], format="csr")
-        q[kernel.points], masses = solve(rows, w[kernel.points], method="highs-ipm")
+        q[kernel.points], masses = solve_packing(rows, w[kernel.points], method="highs-ipm")
         mass = np.split(masses, np.cumsum([len(g) for g in groups])[:-1])
         result = completed(
             q.copy(),

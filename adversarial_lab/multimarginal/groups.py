@@ -11,9 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
+from adversarial_lab.measures import TOUCH
 from adversarial_lab.multimarginal.enclosing import circumweights, squared_radius
 from adversarial_lab.norms import GEOMETRIES, row_of
-from adversarial_lab.transport.neighbours import TOUCH, Conflicts
+from adversarial_lab.transport.neighbours import Conflicts
 
 CHUNK = 2**20  # candidates looked at together
 Members = Int[np.ndarray, "m k"]

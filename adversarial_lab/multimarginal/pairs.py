@@ -19,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from adversarial_lab.multimarginal.packing import Packing, Weights, completed
+from adversarial_lab.measures import Weights
+from adversarial_lab.multimarginal.packing import Packing, completed
 from adversarial_lab.transport.neighbours import Conflicts
 from adversarial_lab.transport.overlap import optimal_plan
 

@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from adversarial_lab.measures import Weights
 from adversarial_lab.multimarginal.agnostic import reach
 from adversarial_lab.multimarginal.enclosing import centre
-from adversarial_lab.multimarginal.packing import Packing, Weights
+from adversarial_lab.multimarginal.packing import Packing
 from adversarial_lab.norms import distances
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from adversarial_lab.transport.neighbours import TOUCH
+from adversarial_lab.measures import TOUCH
 
 Table = Float[np.ndarray, "n places"]
 Weights = Float[np.ndarray, " n"]

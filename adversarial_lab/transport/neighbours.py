@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from adversarial_lab.measures import TOUCH
 from adversarial_lab.norms import row_of
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
@@ -24,7 +25,6 @@ from adversarial_lab.transport.screens import CHUNK, EXACT, SCREENS, SIDES, Clou
 from adversarial_lab.transport.store import Pairs, Store
 
 GIB = 2**30
-TOUCH = 1e-12  # distances that differ by this share are the same: 2 eps is itself rounded
 TILE = 2**22  # pairs screened at once, if memory allows
 MEASURED = 2**19  # coordinates measured at once: what leaves the cache takes five times as long
 PER_PAIR = 48  # bytes of working memory for each pair of a tile

@@ -44,30 +44,31 @@ def pairwise_cost(
 
 
 def meeting_cost(
-    costs: Sequence[Cost], weights: Numbers | None = None
+    costs: Sequence[Numbers], weights: Numbers | None = None
 ) -> tuple[Table, Int[np.ndarray, "..."]]:
     r"""$\mathbf c=\min_l\sum_k\lambda_kc_k(\xi_k,l)$ over the places l, and the l that attains it.
 
     costs[k]: (n_k, places), what it costs the points of measure k to get there; weights 1 if None.
     """
-    shape, places = tuple(len(c) for c in costs), costs[0].shape[1]
-    if any(c.shape[1] != places for c in costs):
-        raise ValueError(f"costs must have one set of places, got {[c.shape for c in costs]}")
-    lam = _factors(weights, len(costs))
+    ways = [as_float64(c, "costs") for c in costs]
+    shape, places = tuple(len(c) for c in ways), ways[0].shape[1]
+    if any(c.shape[1] != places for c in ways):
+        raise ValueError(f"costs must have one set of places, got {[c.shape for c in ways]}")
+    lam = _factors(weights, len(ways))
     table, where = np.full(shape, np.inf), np.zeros(shape, int)
     for place in range(places):
-        here = sum(_along(times(lam[k], c[:, place]), k, len(costs)) for k, c in enumerate(costs))
+        here = sum(_along(times(lam[k], c[:, place]), k, len(ways)) for k, c in enumerate(ways))
         better = here < table
         table, where = np.where(better, here, table), np.where(better, place, where)
     return table, where
 
 
-def mean_place(points: Sequence[Points], weights: Numbers) -> Float[np.ndarray, "... d"]:
+def mean_place(points: Sequence[Numbers], weights: Numbers) -> Float[np.ndarray, "... d"]:
     """The weighted mean of every tuple: where points meet that pay the squared distance."""
     k = len(points)
     w = check_weights(weights, k)
     terms = [
-        np.expand_dims(w[i] * p, [axis for axis in range(k) if axis != i])
+        np.expand_dims(w[i] * as_float64(p, "points"), [axis for axis in range(k) if axis != i])
         for i, p in enumerate(points)
     ]
     return sum(terms[1:], terms[0])

@@ -24,7 +24,7 @@ def risk_with_changes(
     Closed intervals: neighbours at distance 2 eps are in conflict. Dynamic programming over the
     gaps between interval ends, O(changes n^2) time and O(n^2) memory.
     """
-    x, y = as_float64(x, "x"), as_float64(y, "y")
+    x, y = as_float64(x, "x"), np.asarray(y)
     if len(x) == 0 or not np.isfinite(x).all():
         raise ValueError(f"x must hold one finite number or more, got {x}")
     if not 0 <= eps < np.inf:

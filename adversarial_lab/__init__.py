@@ -25,7 +25,7 @@ CHAPTER = (
 )
 LECTURE = ("robust_objectives", "multimarginal", "barycenter", "meanfield")
 SHARED = ("threat", "training", "nets", "data", "explore", "figures", "show", "quiz")
-WORK = ("demos", "exercises", "needs", "records", "runs")
+WORK = ("address", "demos", "exercises", "needs", "records", "runs")
 
 _PARTS = (*CHAPTER, *LECTURE, *SHARED, *WORK)
 # what a notebook's first cell imports, in no time

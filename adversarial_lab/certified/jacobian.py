@@ -9,7 +9,6 @@ Sources: Weng et al. 2018, "Towards fast computation of certified robustness for
 """
 
 import copy
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch

@@ -9,6 +9,8 @@ The import stands in the text as it is, so that whoever reads imports, a tool or
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from adversarial_lab.address import advice
+
 
 @contextmanager
 def or_say(who_needs: str, extra: str = "") -> Iterator[None]:
@@ -23,8 +25,3 @@ def or_say(who_needs: str, extra: str = "") -> Iterator[None]:
         raise ModuleNotFoundError(
             f"{who_needs} {error.name}: {advice(extra)}", name=error.name
         ) from error
-
-
-def advice(extra: str = "") -> str:
-    """The command that installs the library, with an extra of pyproject.toml if one is named."""
-    return f"pip install '.{extra and f'[{extra}]'}' in a copy of the project"

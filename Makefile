@@ -1,11 +1,12 @@
 .DEFAULT_GOAL := help
-.PHONY: help address book test lint bench serve release clean
+.PHONY: help address book quick test lint bench serve release clean
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= 2
 PORT ?= 8000
+TORCH ?=
 
 # Pages, tests and kernels run side by side; each of them on one core.
 export OMP_NUM_THREADS ?= 1
@@ -22,6 +23,14 @@ help: ## Show this list.
 book: $(VENV)/installed ## Run the pages, build the book, export the notebooks.
 	@$(RUN) -m tools.build_book
 
+# Compiled modules are kept, whatever the environment says: without them each start of the tests
+# checks 180 modules anew, and takes twice as long.
+quick test: export PYTHONDONTWRITEBYTECODE =
+
+quick: $(VENV)/installed ## Run the tests that need no book, browser or sandbox, while you work.
+	@$(RUN) -m pytest -n $(WORKERS) -q -m "not (book or browser or sandbox or slow)" \
+	  --ignore=tests/browser
+
 test: book ## Build the book, then run every test.
 	@$(RUN) -m pytest -n $(WORKERS) -rs
 
@@ -31,13 +40,7 @@ lint: $(VENV)/installed ## Check style, format and types.
 	$(RUN) -m mypy
 
 bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
-	@$(RUN) -m benchmarks
-	@$(RUN) -m benchmarks.bench_trades
-	@$(RUN) -m benchmarks.bench_attacks
-	@$(RUN) -m benchmarks.bench_certified
-	@$(RUN) -m benchmarks.bench_cka
-	@$(RUN) -m benchmarks.bench_transport
-	@$(RUN) -m benchmarks.bench_multimarginal
+	@$(RUN) -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
 
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html
@@ -55,10 +58,20 @@ release: $(VENV)/installed ## Tag a version and build its wheel: VERSION=0.2.0 [
 clean: ## Remove everything that was built; keeps .venv.
 	rm -rf _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-$(VENV)/installed: requirements.txt
+# TORCH=cpu, or another build of PyTorch that uv knows: pip cannot be asked for one by its name.
+ifeq ($(TORCH),)
+INSTALL = $(RUN) -m pip install --quiet
+else
+INSTALL = $(RUN) -m pip install --quiet 'uv>=0.7' && \
+  $(RUN) -m uv pip install --python $(RUN) --quiet --compile-bytecode --torch-backend $(TORCH)
+endif
+
+# The library itself is this folder, and importable from any other.
+$(VENV)/installed: requirements.txt pyproject.toml
 	$(check_python)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --requirement requirements.txt
+	$(INSTALL) --requirement requirements.txt
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The peers pin old versions of what the book needs, so all they need is listed and pip asks nothing.

@@ -50,6 +50,7 @@ def ran(done):
     return [line.split("/")[1] for line in done.stdout.splitlines() if line.startswith("running")]
 
 
+@pytest.mark.slow
 def test_the_life_of_a_book(book):
     html = book / "_build/html/book/pgd.html"
     first = build(book)

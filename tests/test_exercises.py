@@ -87,6 +87,7 @@ def test_a_trivial_answer_earns_nothing(stem):
             assert not kept, f"{body!r} earns {kept}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stem, mutant", MUTANTS, ids=[f"{s}.{m.question}-{m.name}" for s, m in MUTANTS]
 )
@@ -149,6 +150,7 @@ def test_student_files_hold_no_solution(stem):
     assert "check_" not in exercises.probes(True) + exercises.probes(False)
 
 
+@pytest.mark.slow
 def test_generated_files_are_what_the_masters_give():
     assert not stale(ROOT, SETS), "run `python -m adversarial_lab.exercises build`"
 

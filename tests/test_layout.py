@@ -2,9 +2,11 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 import adversarial_lab
 from adversarial_lab import address
@@ -80,6 +82,21 @@ def test_what_make_installs_is_exact_and_covers_the_library():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
     names = {pin.partition("==")[0] for pin in pins}
     assert {re.match(r"[\w-]+", r)[0] for r in PROJECT["dependencies"]} <= names
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_what_make_installs_is_for_every_python_that_we_name(python):
+    """Debian 12 has 3.11.2: a pin for 3.11.5 and later cannot be installed there."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    here = [dist for dist in distributions() if pins.get(_normal(dist.name)) == dist.version]
+    assert len(here) > 100
+    asked = {dist.name: dist.metadata.get("Requires-Python") or "" for dist in here}
+    assert {n: spec for n, spec in asked.items() if python not in SpecifierSet(spec)} == {}
+
+
+def _normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_the_readme_opens_with_the_two_commands():

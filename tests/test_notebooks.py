@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 
 import distribution
@@ -36,11 +37,15 @@ def test_every_page_with_code_and_every_demo_has_its_notebook_and_nothing_else_d
     assert sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb")) == sorted(STEMS)
 
 
+@pytest.mark.book
 def test_the_notebooks_are_what_the_pages_give():
     assert build_book.is_current(), "the built book is older than its sources: run `make book`"
     assert {path: path.read_text(encoding="utf-8") for path in exported()} == exported()
 
 
+@pytest.mark.skipif(
+    not (shutil.which("git") and (ROOT / ".git").exists()), reason="there is no git, or no clone"
+)
 def test_the_notebooks_are_committed_with_their_pages():
     def changed(*paths):
         command = ["git", "status", "--porcelain", "--", *paths]
@@ -67,6 +72,7 @@ def test_a_notebook_opens_with_the_set_up_from_the_address(stem):
     assert first.source.startswith("# @title Set up") and f"{stem}.md: edit" in first.source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", PAGES)  # the demos run in test_demos.py
 @pytest.mark.filterwarnings("default")
 def test_a_notebook_runs_outside_the_checkout(stem, environment, tmp_path):

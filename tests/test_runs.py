@@ -107,6 +107,7 @@ def test_list_shows_every_run_with_scale_and_cost(capsys):
             assert f"{name} --scale {scale}: {module.COST[scale]}" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path, blow, capsys):
     words = [*TINY, "epochs=40"]

@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 
 from adversarial_lab import address
+from adversarial_lab.needs import or_say
 
 
 def find(path: Path) -> Path:
@@ -44,7 +45,8 @@ def checked(path: Path, made: dict) -> Path:
 
 def fetch(file: str, sha256: str) -> Path:
     """A file of the release, by pooch, which checks it and keeps it in the cache."""
-    import pooch
+    with or_say("fetching weights from the release needs"):
+        import pooch
 
     url, cache = address.read().asset(file), pooch.os_cache("adversarial-lab") / "weights"
     return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=file, path=cache))

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help book quick test lint bench serve clean
+.PHONY: help address book quick test lint bench serve release clean
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,6 +10,12 @@ TORCH ?=
 
 # Pages, tests and kernels run side by side; each of them on one core.
 export OMP_NUM_THREADS ?= 1
+
+define check_python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "Adversarial Lab needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+  exit 1; }
+endef
 
 help: ## Show this list.
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -39,6 +45,16 @@ bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html
 
+# Only what stands on the command line is meant: REPO or BRANCH may be in anybody's environment.
+given = $(if $(findstring command,$(origin $1)),--$2 '$(subst ','\'',$($1))')
+
+address: ## Set where it is published: REPO=owner/name [BRANCH=main] [SITE=...]; REPO= unsets.
+	$(check_python)
+	@$(PYTHON) -m tools.address $(call given,REPO,repo) $(call given,BRANCH,branch) $(call given,SITE,site)
+
+release: $(VENV)/installed ## Tag a version and build its wheel: VERSION=0.2.0 [DRY_RUN=1].
+	@$(RUN) -m tools.release $(call given,VERSION,version) $(if $(DRY_RUN),--dry-run)
+
 clean: ## Remove everything that was built; keeps .venv.
 	rm -rf _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
@@ -52,9 +68,7 @@ endif
 
 # The library itself is this folder, and importable from any other.
 $(VENV)/installed: requirements.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Adversarial Lab needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
-	  exit 1; }
+	$(check_python)
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) --requirement requirements.txt
 	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .

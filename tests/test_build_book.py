@@ -27,6 +27,7 @@ def book(tmp_path_factory):
         copy(ROOT / name, root / name)
     for name in ("book", "adversarial_lab", "_vendor"):
         (root / name).mkdir()
+    shutil.copytree(ROOT / "adversarial_lab/address", root / "adversarial_lab/address")
     (root / "_toc.yml").write_text(TOC)
     (root / "requirements.txt").touch()
     (root / "book/references.bib").touch()

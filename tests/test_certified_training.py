@@ -24,10 +24,10 @@ from adversarial_lab.certified import (
     trace,
     widening,
 )
-from adversarial_lab.certified.batch import depends_on_batch, hold
+from adversarial_lab.certified.batch_norm import depends_on_batch, hold
 from adversarial_lab.certified.interval import propagate
+from adversarial_lab.certified.short_warmup import balance, smoothly, tightness
 from adversarial_lab.certified.training import worst_logits
-from adversarial_lab.certified.warmup import balance, smoothly, tightness
 from adversarial_lab.data import Batches
 from adversarial_lab.pgd import attack_model, cross_entropy, pgd
 from adversarial_lab.runs.__main__ import main

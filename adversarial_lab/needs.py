@@ -6,6 +6,7 @@
 The import stands in the text as it is, so that whoever reads imports, a tool or a person, sees it.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -20,11 +21,7 @@ def or_say(who_needs: str, extra: str = "") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{who_needs} {error.name}: {advice(extra)}", name=error.name
-        ) from error
-
-
-def advice(extra: str = "") -> str:
-    """The command that installs the library, with an extra of pyproject.toml if one is named."""
-    return f"pip install '.{extra and f'[{extra}]'}' in a copy of the project"
+        # By the package's name and not by an import, because a page whose imports succeed does not
+        # depend on the address, and must not run again when that is set.
+        advice = sys.modules[__name__.partition(".")[0]].address.advice(extra)
+        raise ModuleNotFoundError(f"{who_needs} {error.name}: {advice}", name=error.name) from error

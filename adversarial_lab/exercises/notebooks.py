@@ -19,7 +19,10 @@ DIFFICULTY = {1: "easy", 2: "medium", 3: "hard"}
 def student(exercises: ExerciseSet) -> str:
     """The notebook a student fills in: no solution text, a check under each answer."""
     stem = exercises.stem
-    first = set_up_cell(MADE_FROM.format(stem)) + "\n\nfrom adversarial_lab import check, check_all, export"
+    first = (
+        set_up_cell(MADE_FROM.format(stem))
+        + "\n\nfrom adversarial_lab import check, check_all, export"
+    )
     cells = [{**_code(first), "metadata": FOLDED}]
     for cell in exercises.cells:
         if cell.question is not None:

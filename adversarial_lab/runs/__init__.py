@@ -5,6 +5,7 @@ computes is saved as one JSON record that says how it was made (`record`).
 """
 
 from adversarial_lab.runs import (
+    attacks,
     bounds,
     certificates,
     certified,
@@ -19,6 +20,7 @@ from adversarial_lab.runs import (
 )
 
 RUNS = {
+    "attacks": attacks,
     "bounds": bounds,
     "certificates": certificates,
     "certified": certified,

@@ -115,6 +115,7 @@ def check_attacks(folder, row, of):
     assert values == sorted(values, reverse=True) and kept["metrics"]["clean"]["n"] == 4
 
 
+@pytest.mark.slow
 def test_a_plan_makes_all_runs_in_order_and_a_second_one_nothing(tmp_path, capsys, monkeypatch):
     tiny_scales(monkeypatch)
     assert main(asked(tmp_path, *FEW, minutes="9")) == 0
@@ -139,6 +140,7 @@ def test_a_plan_makes_all_runs_in_order_and_a_second_one_nothing(tmp_path, capsy
     assert len((tmp_path / "plan-quick.jsonl").read_text().splitlines()) == 2
 
 
+@pytest.mark.slow
 def test_when_no_run_fits_the_first_goes_on_until_the_clock_stops_it(tmp_path, capsys, monkeypatch):
     slow = [*FEW[:-2], "epochs=100000", FEW[-1]]
     found = []
@@ -169,6 +171,7 @@ def test_when_no_run_fits_the_first_goes_on_until_the_clock_stops_it(tmp_path, c
     assert len(found[0]["trainings"]) == 7 and found[0]["seconds"] == gauge.SECONDS
 
 
+@pytest.mark.slow
 def test_ctrl_c_is_not_the_clock(tmp_path):
     words = [*asked(tmp_path, *FEW[:-2], "epochs=100000", minutes="9")]
     process = subprocess.Popen(
@@ -253,6 +256,7 @@ def test_a_cost_is_measured_seconds_times_counted_work(tmp_path):
     assert of.cost(found).stages == pytest.approx((9000.0, *[5000.0] * 3))  # of 100 images
 
 
+@pytest.mark.slow
 def test_a_speed_that_fails_gives_way_to_the_next_and_says_so(tmp_path, monkeypatch):
     steps = gauge._steps
 

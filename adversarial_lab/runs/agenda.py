@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from adversarial_lab.runs import RUNS, attacks, certified, cka, costs, robust
-from adversarial_lab.runs.__main__ import configure
 from adversarial_lab.runs.costs import Cost, Measured
 from adversarial_lab.runs.record import Job
+from adversarial_lab.runs.settings import configure
 
 WAYS = (
     ("method=pgd",),

@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from adversarial_lab import data, nets
-from adversarial_lab.certified.warmup import initialise_for_intervals
+from adversarial_lab.certified.short_warmup import initialise_for_intervals
 from adversarial_lab.robust_objectives.wrm import smooth
 from adversarial_lab.runs.record import Job, Metric, accuracy
 from adversarial_lab.training import Objective, fit, one_cycle, piecewise, weight_average

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help book test lint bench serve clean
+.PHONY: help book test lint bench serve clean clean-all
 
 PYTHON ?= python3
 VENV := .venv
@@ -11,7 +11,7 @@ PORT ?= 8000
 export OMP_NUM_THREADS ?= 1
 
 help: ## Show this list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 book: $(VENV)/installed ## Run the pages, build the book, export the notebooks.
 	@$(RUN) -m tools.build_book
@@ -36,8 +36,12 @@ bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html
 
-clean: ## Remove everything that was built; keeps .venv.
-	rm -rf _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the site and the tools' caches; keeps .venv and the executed pages.
+	mkdir -p _build && find _build -mindepth 1 -maxdepth 1 ! -name .jupyter_cache -exec rm -rf {} +
+	rm -rf dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+clean-all: clean ## Remove the executed pages, too: the next build runs them all.
+	rm -rf _build
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \

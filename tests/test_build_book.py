@@ -103,7 +103,9 @@ WHOLE = """
 (label-{name})=
 ## Section of {name}
 
-$$ a = b $$ (eq-{name})
+$$
+a = b
+$$ (eq-{name})
 
 ```{{exercise}} Of {name}
 :label: ex-{name}
@@ -118,10 +120,17 @@ See {{ref}}`label-{other}` and {{ref}}`ex-{other}`.
 :label: thm-{name}
 As {{prf:ref}}`thm-{other}`.
 ```
+"""
+PLAIN = """# Plain
 
-```{{figure}} {name}.png
-:name: fig-{name}
-A figure of {name}. See {{numref}}`fig-{other}`.
+```{figure} pixel.png
+:name: fig
+A figure.
+```
+
+See {numref}`fig`, {ref}`label-pgd` and {prf:ref}`thm-pgd`.
+
+```{bibliography}
 ```
 """
 EQUATIONS = "chapter_equations: {eq-index: 5, eq-pgd: 6, eq-new: 7, "
@@ -134,7 +143,7 @@ def whole(name, other, more=""):
 
 
 def site(root):
-    """The files of a site, less the date at which it was built."""
+    """The files of a site."""
     html = root / "_build/html"
     return {p.relative_to(html): p.read_bytes() for p in html.rglob("*") if p.is_file()}
 
@@ -146,13 +155,15 @@ def test_reading_the_changed_pages_alone_gives_the_same_site(book):
     (book / "book/references.bib").write_text(BIB)
     for name in ("index", "pgd"):
         (book / f"adversarial_lab/{name}.py").write_text("value = 'first'\n")
-        (book / f"book/{name}.png").write_bytes(PIXEL)
-    (book / "book/index.md").write_text(whole("index", "pgd") + "\n```{bibliography}\n```\n")
+    (book / "book/pixel.png").write_bytes(PIXEL)
+    (book / "book/plain.md").write_text(PLAIN)
+    (book / "_toc.yml").write_text(TOC.replace("pgd}", "pgd}, {file: book/plain}"))
+    (book / "book/index.md").write_text(whole("index", "pgd"))
     (book / "book/pgd.md").write_text(whole("pgd", "index"))
     assert (first := build(book)).returncode == 0, first.stdout + first.stderr
     read = (book / "_build/.doctrees/book/index.doctree").stat().st_mtime_ns
 
-    more = WHOLE.format(name="new", other="pgd").replace("new.png", "pgd.png")
+    more = WHOLE.format(name="new", other="pgd")
     changed = f"# Another title\n\n{more}\n\nAnd {{cite:t}}`second`.\n\n"
     (book / "_config.yml").touch()  # a date is no change
     (book / "book/pgd.md").write_text(whole("pgd", "index").replace("# pgd\n", changed, 1))

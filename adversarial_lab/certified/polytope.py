@@ -17,7 +17,7 @@ from adversarial_lab.certified.criterion import Margins
 from adversarial_lab.certified.crown import relax
 from adversarial_lab.certified.graph import Graph
 from adversarial_lab.certified.interval import Interval, Region, region
-from adversarial_lab.certified.linear_program import Program, build, check_size, doubled, matrices
+from adversarial_lab.certified.linear_program import Program, build, check_size, matrices, wide
 from adversarial_lab.certified.tracing import trace
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
@@ -85,7 +85,7 @@ def _solved(
     box = Interval(region.box.lower.double().cpu(), region.box.upper.double().cpu())
     where = Region(region.x.double().cpu(), region.eps.double().cpu(), region.norm, box)
     with torch.no_grad():
-        graph = doubled(graph)
+        graph = wide(graph)
         check_size(graph, where.x)
         relaxed = relax(graph, where, outward=True, refine=True)
         affine = matrices(relaxed)

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
 from adversarial_lab.runs import RUNS
 from adversarial_lab.runs.__main__ import configure
+from adversarial_lab.runs.classifier import NETWORKS, USUAL_NETWORK
 from adversarial_lab.runs.record import Job, Metric
 
 Record = dict[str, Any]
@@ -114,3 +116,11 @@ def heat_map(
     left, right = (list(dict.fromkeys(row[k] for row in rows)) for k in ("layer_a", "layer_b"))
     values = np.array([row["cka"] for row in rows], float)
     return values.reshape(len(left), len(right)), left, right
+
+
+def layer_names(record: Record, layers: Sequence[str]) -> list[str]:
+    """ "3: ReLU" for module "3" of the network that a record of `cka` compared, for every layer."""
+    config = record["config"]
+    with torch.device("meta"):
+        network = NETWORKS[config["network"] or USUAL_NETWORK[config["dataset"]]]()
+    return [f"{name}: {type(network.get_submodule(name)).__name__}" for name in layers]

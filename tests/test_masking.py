@@ -211,11 +211,13 @@ def bend(name, digits):
     return error.mean().item(), top.mean().item()
 
 
-@pytest.mark.claim("17.2.1", "extreme curvature marks collapsed training")
-def test_pgd_training_straightens_the_loss_and_a_collapsed_network_bends_it(digits):
+@pytest.mark.claim(
+    "17.2.1", "PGD training lowers curvature; a collapsed network lies below the standard one"
+)
+def test_pgd_training_straightens_the_loss_and_a_collapsed_network_lies_between(digits):
     standard, pgd, collapsed = (bend(f"mnist-{n}", digits) for n in ("standard", "pgd", "fgsm"))
-    for k in (0, 1):
-        assert 3 * pgd[k] < collapsed[k] and 3 * pgd[k] < standard[k]
+    for k in (0, 1):  # linearisation error, top curvature
+        assert 3 * pgd[k] < collapsed[k] < standard[k]
 
 
 @pytest.mark.claim("17.2.3", "robustness against one step is no robustness")

@@ -74,3 +74,34 @@ def test_the_installed_wheel_works_with_its_data_and_weights(built, tmp_path):
     assert report["home"] == str(site / "adversarial_lab")
     assert report["version"] == adversarial_lab.__version__
     assert min(report["right"].values()) >= 15, "on 20 digits with noise, chance is 2"
+
+
+FRONT = """
+import sys
+import adversarial_lab as al
+
+contents = dir(al)
+assert "torch" not in sys.modules and "numpy" not in sys.modules, "the front door is heavy"
+assert al.pgd.pgd.__module__ == "adversarial_lab.pgd" and "torch" in sys.modules
+assert "adversarial_lab.trades" not in sys.modules
+print(*contents)
+"""
+
+
+def test_the_front_door_is_a_table_of_contents_and_loads_a_part_when_it_is_named():
+    done = subprocess.run(
+        [sys.executable, "-c", FRONT], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    folder = ROOT / "adversarial_lab"
+    public = {p.stem for p in folder.glob("[!_]*.py")}
+    public |= {p.parent.name for p in folder.glob("[!_]*/__init__.py")}
+    assert set(done.stdout.split()) == public | {"check", "__version__"}
+
+
+def test_every_part_is_reached_by_its_name_and_nothing_else_is():
+    parts = set(dir(adversarial_lab)) - {"check", "__version__"}
+    assert {getattr(adversarial_lab, p).__name__ for p in parts} == {
+        f"adversarial_lab.{p}" for p in parts
+    }
+    with pytest.raises(AttributeError, match="no attribute 'pdg'; it has .*'pgd'"):
+        adversarial_lab.pdg  # noqa: B018

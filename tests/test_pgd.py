@@ -156,7 +156,7 @@ def test_strongest_picks_per_example_and_never_the_clean_point():
         strongest(f, [])
 
 
-@pytest.mark.claim("17.1.1", "restarts help against local maxima, step size does not")
+@pytest.mark.claim("17.1.1", "restarts help against local maxima, whatever the step size")
 def test_restarts_find_what_one_start_misses(rng):
     # the gradient at 0.5 points left to a low hill; the high one is at 0.95
     hill = lambda z, c, h, w: h * torch.exp(-(((z - c) / w) ** 2))  # noqa: E731
@@ -167,6 +167,36 @@ def test_restarts_find_what_one_start_misses(rng):
         assert (f(strongest(f, path(step_size=size))) > 2).float().mean() < 0.4
     many = chain.from_iterable(path(step_size=0.01) for _ in range(20))
     assert (f(strongest(f, many)) > 2).float().mean() > 0.95
+
+
+def share_on_the_highest_hill(f, highest, size, rng):
+    """Of uniform starts, by the best of 31 iterates; `highest(value)` says who is there."""
+    x, threat = torch.full((1000, 1), 0.5), ThreatModel(norm="linf", eps=0.5)
+    path = pgd_path(f, x, threat, steps=30, step_size=size, rng=rng)
+    return highest(f(strongest(f, path))).float().mean().item()
+
+
+@pytest.mark.claim("17.1.4", "a step comparable to eps helps against local maxima: it depends")
+def test_whether_a_long_step_finds_a_distant_hill_depends_on_the_loss(rng):
+    """A wide hill: more often. A narrow one, or a thousand sums of sines: less often."""
+    hill = lambda z, c, h, w: h * torch.exp(-(((z - c) / w) ** 2))  # noqa: E731
+    found = {}
+    for width in (0.05, 0.15):
+        f = lambda z, w=width: hill(z[:, 0], 0.3, 1.0, 0.2) + hill(z[:, 0], 0.95, 3.0, w)  # noqa: E731
+        found[width] = [
+            share_on_the_highest_hill(f, lambda v: v > 2, size, rng) for size in (0.02, 0.5)
+        ]
+    draw = lambda scale: scale * torch.rand(1000, 8, generator=rng)  # noqa: E731
+    frequency, phase, height = draw(12.0), draw(2 * torch.pi), draw(2.0) - 1
+    sines = lambda z: (height * torch.sin(frequency * z + phase)).sum(1)  # noqa: E731
+    every = torch.stack([sines(v.expand(1000, 1)) for v in torch.linspace(0, 1, 1001)])
+    top = every.max(0).values - 0.02 * (every.max(0).values - every.min(0).values)
+    found["sines"] = [
+        share_on_the_highest_hill(sines, lambda v: v > top, size, rng) for size in (0.02, 0.5)
+    ]
+    assert found[0.15][1] > found[0.15][0] + 0.08
+    assert found[0.05][1] < found[0.05][0] - 0.05
+    assert found["sines"][1] < found["sines"][0] - 0.2
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -163,13 +164,78 @@ def test_flops_are_those_of_the_layers(rng):
     assert all(p.grad is None for p in model.parameters())
 
 
-def test_on_a_cpu_everything_is_plain():
-    for wish in speed.SPEEDS:
-        how = speed.speed(CPU, wish)
-        assert (how.half, how.compiled, how.precision) == (None, False, "float32")
+def test_plain_is_float32_in_torchs_own_order_on_a_cpu():
+    how = speed.speed(CPU, "plain")
+    assert how == speed.Speed(CPU, None, False) and how.precision == "float32"
     with pytest.raises(ValueError, match="speed must be one of .*'compiled'.*got 'fast'"):
         speed.speed(CPU, "fast")
     assert speed.matmul_rate(how, side=64, repeats=2) > 0
+
+
+@pytest.mark.parametrize(
+    ("last", "half", "way"),
+    [
+        (0.7, 0.4, "bfloat16, channels last"),  # a processor with bfloat16 instructions
+        (0.7, 9.0, "float32, channels last"),  # one without
+        (0.95, 0.95, "float32"),  # no clear gain: torch's own
+        (1.2, 9.0, "float32"),
+    ],
+)
+def test_a_probe_chooses_how_a_cpu_computes(last, half, way, monkeypatch):
+    seconds = dict(zip(speed.CPU_WAYS, (1.0, last, half), strict=True))
+    monkeypatch.setattr(speed, "probe", lambda: seconds)
+    assert speed.speed(CPU, "half") == speed.CPU_WAYS[way]
+    for able in (True, False):
+        monkeypatch.setattr(speed, "compiles", lambda device: able)  # noqa: B023
+        assert speed.speed(CPU, "compiled") == replace(speed.CPU_WAYS[way], compiled=able)
+
+
+def test_without_a_compiler_nothing_is_compiled_and_the_reason_is_told(monkeypatch, capsys):
+    def broken(f):
+        raise RuntimeError("no C++ compiler\nsecond line")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert not speed.compiles.__wrapped__(CPU)
+    assert capsys.readouterr().err == "not compiled: RuntimeError: no C++ compiler\n"
+
+
+def test_the_probe_measures_every_way_and_draws_nothing_from_the_runs_generator():
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    seconds = speed.probe.__wrapped__(repeats=1)
+    assert list(seconds) == list(speed.CPU_WAYS) and all(v > 0 for v in seconds.values())
+    assert torch.equal(torch.rand(1), expected)
+
+
+def test_in_half_precision_the_network_is_and_the_loss_is_not(rng):
+    """The loss is that of the half logits, in float32 to its own rounding and not to bfloat16's."""
+    seen, model = [], nets.mnist_cnn()
+    x, y = torch.rand(4, 1, 28, 28, generator=rng), torch.arange(4)
+    with torch.autocast("cpu", torch.bfloat16):
+        model[-1].bias.data.mul_(30)  # large logits, which bfloat16 rounds coarsely
+        logits = model(x)
+    model.register_forward_hook(lambda module, args, out: seen.append(out.dtype))
+    how = speed.CPU_WAYS["bfloat16, channels last"]
+    wrapped = speed.in_half(erm, how, torch.optim.SGD(model.parameters()))
+    loss = wrapped(how.place(model), x, y)
+    expected = F.cross_entropy(logits.double(), y).item()
+    assert seen == [torch.bfloat16] and loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_an_attack_of_a_training_in_half_precision_runs_in_it_too(rng):
+    seen, model = [], nets.mnist_cnn()
+    model.register_forward_hook(
+        lambda module, args, out: seen.append((out.dtype, module.training, out.requires_grad))
+    )
+    objective, ramp = METHODS["pgd"].make(Config(steps=2), rng)
+    how = speed.CPU_WAYS["bfloat16, channels last"]
+    wrapped = speed.in_half(objective, how, torch.optim.SGD(model.parameters()))
+    x, y = torch.rand(4, 1, 28, 28, generator=rng), torch.arange(4)
+    wrapped(model.train(), x, y, **ramp(1.0)).backward()
+    half = torch.bfloat16
+    assert seen == [(half, False, True)] * 2 + [(half, True, True)] and model.training
 
 
 @pytest.mark.parametrize(("method", "graphs"), [("standard", 1), ("trades", 3)])
@@ -291,7 +357,13 @@ def test_a_slice_has_the_image_in_its_middle(rng):
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("preact-resnet18-32", 2.80), ("wrn-16-4", 2.75), ("wrn-28-10", 36.5)]
+    ("name", "millions"),
+    [
+        ("preact-resnet18-16", 0.701),
+        ("preact-resnet18-32", 2.80),
+        ("wrn-16-4", 2.75),
+        ("wrn-28-10", 36.5),
+    ],
 )
 def test_wide_and_narrow_networks_have_the_published_sizes(name, millions):
     with torch.device("meta"):

@@ -101,6 +101,19 @@ SCALES = {
         watch_images=500,
         strong_images=200,
     ),
+    "laptop": replace(
+        DIGITS,
+        dataset="cifar-10",
+        network="cnn7-8",
+        eps=2 / 255,
+        warm=0.05,
+        over=0.45,
+        epochs=30,
+        batch_size=128,
+        peak=0.001,
+        watch_images=500,
+        strong_images=1_000,
+    ),
     "mnist": DIGITS,
     "full": replace(
         DIGITS,
@@ -116,6 +129,7 @@ SCALES = {
 COST = {
     "quick": "11 minutes on one CPU core",
     "class": "twenty minutes on one CPU core",
+    "laptop": "two hours on one CPU core by estimate",
     "mnist": "9 PFLOP by count, minutes on one large GPU by estimate; not run yet",
     "full": "22 PFLOP by count, minutes on one large GPU by estimate; not run yet",
 }

@@ -73,22 +73,31 @@ class Config:
             )
 
 
+COLOUR = Config(  # of the networks that `robust` trained: standard=RUN_ID robust=RUN_ID
+    dataset="cifar-10",
+    standard="",
+    robust="",
+    layers="",
+    late=5,
+    eps=8 / 255,
+    step_size=2 / 255,
+)
 SCALES = {
     "quick": Config(),
     "seeds": Config(standard="", robust="", seeds=3, train_images=4_000, images=2_000, folds=4),
-    "full": Config(
-        dataset="cifar-10",
-        standard="",
-        robust="",
-        layers="",
-        late=5,
-        eps=8 / 255,
-        step_size=2 / 255,
+    "laptop": replace(
+        COLOUR,
+        network="preact-resnet18-16",
+        layers="1,2,3,4,5,6,7,8,9,11,14",  # first convolution, eight blocks, last ReLU, logits
+        images=2_000,
+        folds=4,
     ),
+    "full": COLOUR,
 }
 COST = {
     "quick": "1 minute on one CPU core",
     "seeds": "2 minutes on one CPU core",
+    "laptop": "minutes on one CPU core, for weights that `robust --scale laptop` made",
     "full": "minutes on a GPU, for weights that `pgd` and `trades` runs made; not run yet",
 }
 

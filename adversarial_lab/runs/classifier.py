@@ -84,9 +84,11 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist-cnn-elu": lambda: smooth(nets.mnist_cnn()),
     "dm-large": nets.dm_large,
     "cnn7": lambda: initialise_for_intervals(nets.cnn7()),
+    "cnn7-8": lambda: initialise_for_intervals(nets.cnn7(width=8)),  # an eighth as wide
     "cnn7-mnist": lambda: initialise_for_intervals(nets.cnn7(1, 28)),
     "cnn7-mnist-8": lambda: initialise_for_intervals(nets.cnn7(1, 28, 8)),  # an eighth as wide
     "preact-resnet18": nets.preact_resnet18,
+    "preact-resnet18-16": partial(nets.preact_resnet18, 16),  # 701,018 parameters
     "preact-resnet18-32": partial(nets.preact_resnet18, 32),  # half as wide, a quarter the weights
     "preact-resnet50": nets.preact_resnet50,
     "wrn-16-4": partial(nets.wide_resnet, 16, 4),

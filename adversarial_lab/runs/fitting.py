@@ -26,7 +26,7 @@ from adversarial_lab.runs.methods import METHODS, Settings
 from adversarial_lab.runs.record import Job
 from adversarial_lab.runs.resident import Resident
 from adversarial_lab.runs.selection import Selection
-from adversarial_lab.runs.speed import Speed, count_flops, in_half, matmul_rate, speed, told
+from adversarial_lab.runs.speed import InHalf, Speed, count_flops, in_half, matmul_rate, speed, told
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Row, attacking, fit, weight_average
 
@@ -108,10 +108,11 @@ def measure_epoch(
     """Accuracy at x, after FGSM and after PGD, on each part: the columns of the run's table."""
     threat = ThreatModel(norm="linf", eps=config.eps)
     row: Row = {}
+    model = InHalf(model, how)
     attack = partial(attack_model, steps=config.watch_steps, step_size=config.eps / 4)
     for name, part in parts.items():
         x, y = (v.to(how.device) for v in part)
-        with how.autocast(), attacking(model):
+        with attacking(model):
             z = fgsm(partial(_loss, model, y), x, threat)
             rng = torch.Generator().manual_seed(config.seed)
             stands = {
@@ -138,6 +139,7 @@ def computed(flops: float, history: list[Row], how: Speed, size: int) -> dict[st
         "matmul_flop_per_second": limit,
         "share_of_matmul": rate / limit,
         "precision": how.precision,
+        "channels_last": how.channels_last,
         "compiled": how.compiled,
         "processes": size,
     }

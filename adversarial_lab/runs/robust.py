@@ -81,6 +81,23 @@ SCALES = {
         standard_images=1_000,
         masking_images=200,
     ),
+    "laptop": Config(
+        dataset="cifar-10",
+        network="preact-resnet18-16",
+        eps=8 / 255,
+        warmup=0.0,
+        epochs=15,
+        batch_size=128,
+        recipe="sgd-cycle",
+        peak=0.2,
+        average=0.995,
+        speed="compiled",
+        validation_images=1_000,
+        watch_steps=5,
+        apgd_images=1_000,
+        masking_images=200,
+        slices=2,
+    ),
     "full": Config(
         dataset="cifar-10",
         network="preact-resnet18",
@@ -105,6 +122,10 @@ COST = {
     "quick": "15 seconds on one CPU core",
     "class": "half a minute (standard) to two minutes (trades) on one CPU core",
     "mnist": "an hour on one CPU core (pgd), minutes on a GPU",
+    "laptop": (
+        "on one CPU core with bfloat16 instructions half an hour (standard) to two hours (trades),"
+        " four times that without"
+    ),
     "full": (
         "training takes 10 PFLOP (standard), 16 (one step), 75 (pgd), 88 (trades) by count, APGD"
         " 12: minutes each on one H200-class GPU by estimate; not run yet"

@@ -24,7 +24,18 @@ CHAPTER = (
     "transport",  # 17.6.4 to 17.6.6
 )
 LECTURE = ("robust_objectives", "multimarginal", "barycenter", "meanfield")
-SHARED = ("threat", "training", "nets", "data", "explore", "figures", "show", "quiz")
+SHARED = (
+    "threat",
+    "classifier",
+    "protocol",
+    "training",
+    "nets",
+    "data",
+    "explore",
+    "figures",
+    "show",
+    "quiz",
+)
 WORK = ("demos", "exercises", "records", "runs")
 
 _PARTS = (*CHAPTER, *LECTURE, *SHARED, *WORK)

@@ -26,6 +26,7 @@ from adversarial_lab.classifier import (
     check_labels,
     check_logits,
     evaluating,
+    logits_of,
     precision,
 )
 from adversarial_lab.threat import Points, Rng, ThreatModel
@@ -101,7 +102,7 @@ def verified(model: Model, x: Points, y: Labels, z: Points, threat: ThreatModel)
     The network is asked once more, outside autocast and TF32.
     """
     with strict(z.device):
-        logits = model(z)
+        logits = logits_of(model(z.clone()))  # it may write into what it is given
     wrong = (logits.argmax(1) != y) | logits.isnan().any(1)
     return threat.contains(x, z) & wrong
 
@@ -126,7 +127,7 @@ class Trial:
             logits = torch.cat([self.model(part) for part in self.x.split(self.size)])
         check_logits(logits, self.y)
         wrong = logits.argmax(1) != self.y
-        return Attacked(self.x.clone(), wrong, wrong)
+        return Attacked(self.x.clone(), wrong, wrong.clone())
 
     def pursue(
         self, search: Search, before: Attacked, *beside: Tensor, progress: str = ""

@@ -32,7 +32,7 @@ def ascend(
     Raises ValueError if f is not per example or its gradient is NaN.
     """
     g = _gradient(f, z)
-    return threat.project(threat.step(z.detach(), g, step_size, rng), x.detach())
+    return threat.project(x.detach(), threat.step(z.detach(), g, step_size, rng))
 
 
 def _gradient(f: PerExample, z: Tensor) -> Tensor:
@@ -73,7 +73,7 @@ def pgd_path(
     """
     step_size = _checked(threat, x, steps, step_size, start)
     x = x.detach()
-    z = threat.sample(x, rng) if start is None else threat.project(start.detach(), x)
+    z = threat.sample(x, rng) if start is None else threat.project(x, start.detach())
     yield z
     for _ in range(steps):
         z = ascend(f, z, x, threat, step_size, rng)

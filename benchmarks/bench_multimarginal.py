@@ -89,7 +89,7 @@ def all_distances(x: torch.Tensor, labels: torch.Tensor, eps: float) -> Conflict
     """The conflicts from the full matrix of distances."""
     distance = cdist(*[x.flatten(1).double().numpy()] * 2)
     i, j = np.nonzero(np.triu((distance <= 2 * eps) & (labels[:, None] != labels).numpy()))
-    return Conflicts(i, j, distance[i, j], len(x), 2 * eps)
+    return Conflicts(i, j, distance[i, j], len(x), 2 * eps, "l2")
 
 
 def published(found: Conflicts, eps: float, seed: int) -> torch.Tensor:
@@ -104,7 +104,7 @@ def published(found: Conflicts, eps: float, seed: int) -> torch.Tensor:
 
 
 def ours(found: Conflicts, labels: torch.Tensor, seed: int) -> torch.Tensor:
-    return torch.tensor(bound(found, labels, "l2").risk, dtype=torch.float64)
+    return torch.tensor(bound(found, labels).risk, dtype=torch.float64)
 
 
 def measure(s: Setting) -> list[harness.Row]:

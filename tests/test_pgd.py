@@ -103,7 +103,7 @@ def test_sign_steps_in_an_l2_ball_fall_short(rng):
     threat = ThreatModel(norm="l2", eps=1.0, box=None)
     z = x
     for _ in range(200):
-        z = threat.project(z + 0.05 * w.sign(), x)
+        z = threat.project(x, z + 0.05 * w.sign())
     best = pgd(linear(w), x, threat, steps=200, step_size=0.05, rng=rng)
     assert linear(w)(z) < 0.6 * linear(w)(best)
 
@@ -463,3 +463,19 @@ def test_noise_fgsm_stays_in_the_box_however_wide_its_noise(rng):
     for noise in (-1.0, float("inf")):
         with pytest.raises(ValueError, match="noise must be finite and >= 0"):
             noise_fgsm(linear(torch.ones(6)), x, threat, noise=noise)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_linear_model_falls_to_its_closed_form_in_every_precision(dtype):
+    torch.manual_seed(0)
+    m, x = torch.nn.Linear(30, 2), torch.rand(400, 30)
+    with torch.no_grad():
+        m.bias -= m(torch.full((1, 30), 0.5))[0]
+    y, threat = m(x).argmax(1), ThreatModel(norm="linf", eps=8 / 255)
+    m, x = m.to(dtype), x.to(dtype)
+    w, b = (p.detach().double().diff(dim=0)[0] for p in (m.weight, m.bias))
+    side = (2.0 * y - 1)[:, None] * w
+    worst = torch.where(side > 0, x.double() - threat.eps, x.double() + threat.eps).clamp(0, 1)
+    closed = ((2 * y - 1) * (worst @ w + b) > 0).double().mean().item()
+    found = attack_model(m, x, y, threat, steps=20).robust_accuracy
+    assert found == pytest.approx(closed, abs=2.5 / 400)  # what two roundings can decide

@@ -65,7 +65,7 @@ def downhill(model, x, y, threat, *, rng=None, steps=5):
     for _ in range(steps):
         z.requires_grad_()
         (g,) = torch.autograd.grad(model(z).gather(1, y[:, None]).sum(), z)
-        z = threat.project(threat.step(z.detach(), -g, threat.eps / 2), x)
+        z = threat.project(x, threat.step(z.detach(), -g, threat.eps / 2))
     return z
 
 

@@ -40,7 +40,7 @@ def square(
     propose, first = _moves(threat.norm, x, queries)
     end, rows = x.clone(), torch.arange(len(x), device=x.device)
     with evaluating(model, torch.contiguous_format), torch.no_grad():
-        z = threat.project(first(x, threat, rng), x)
+        z = threat.project(x, first(x, threat, rng))
         reached = margin(model(z), y)
         for query in range(1, queries):
             end[rows] = z
@@ -50,7 +50,7 @@ def square(
             if not len(rows):
                 return end
             side = _side(x, first_share * _decay(query / queries), threat.norm)
-            trial = threat.project(propose(x, z, side, threat, rng), x)
+            trial = threat.project(x, propose(x, z, side, threat, rng))
             value = margin(model(trial), y)
             better = value > reached
             reached = torch.where(better, value, reached)

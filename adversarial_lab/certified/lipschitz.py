@@ -17,6 +17,7 @@ from adversarial_lab.certified.elision import Margins, interval_margins
 from adversarial_lab.certified.graph import Add, Graph, Node, trace
 from adversarial_lab.certified.interval import Interval, Radii, Region
 from adversarial_lab.certified.spectral import ROUNDING, Shape, stretch
+from adversarial_lab.norms import GEOMETRIES, row_of
 from adversarial_lab.training import Labels
 
 Stretched = tuple[Tensor, float]  # one example of what a layer gives, and its constant so far
@@ -74,7 +75,7 @@ def _run(graph: Graph, shape: Shape, found: dict[str, float]) -> Stretched:
 def reach(region: Region) -> Radii:
     r"""The largest $\|x'-x\|_2$ in N(x): eps for l2 and l1, $\varepsilon\sqrt d$ for linf."""
     d = region.x[0].numel()
-    return region.eps * math.sqrt(d) if region.norm == "linf" else region.eps
+    return region.eps * row_of(region.norm, GEOMETRIES).euclidean(d)
 
 
 def product_margins(graph: Graph, region: Region, y: Labels, *, outward: bool) -> Margins:

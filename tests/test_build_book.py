@@ -27,6 +27,7 @@ def book(tmp_path_factory):
         copy(ROOT / name, root / name)
     for name in ("book", "adversarial_lab", "_vendor"):
         (root / name).mkdir()
+    shutil.copytree(ROOT / "adversarial_lab/address", root / "adversarial_lab/address")
     (root / "_toc.yml").write_text(TOC)
     (root / "requirements.txt").touch()
     (root / "book/references.bib").touch()
@@ -49,6 +50,7 @@ def ran(done):
     return [line.split("/")[1] for line in done.stdout.splitlines() if line.startswith("running")]
 
 
+@pytest.mark.slow
 def test_the_life_of_a_book(book):
     html = book / "_build/html/book/pgd.html"
     first = build(book)

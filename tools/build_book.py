@@ -11,13 +11,13 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
-from jupyter_cache.executors.utils import single_nb_execution
 
-from tools import claims, export_notebooks, page_key
+from tools import claims, export_notebooks, kernels, page_key
 from tools.book import BUILD, HTML, ROOT, code_pages, config, read_page
 
 CACHE = BUILD / ".jupyter_cache"
@@ -83,21 +83,17 @@ def build() -> None:
 
 def run_pages() -> None:
     """Execute, side by side, the pages whose outputs are not in the cache."""
-    import matplotlib.font_manager  # noqa: F401  (a first import writes to stderr: not in a page)
-
     cache = get_cache(CACHE)
     todo = {p: nb for p, nb in _notebooks().items() if not _cached(cache, nb)}
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         results = dict(zip(todo, pool.map(_execute, todo, todo.values()), strict=True))
     for path, result in results.items():
-        if result.err is None:
-            data = {"execution_seconds": result.time}
+        if not result.error:
+            data = {"execution_seconds": result.seconds}
             bundle = CacheBundleIn(todo[path], str(path), data=data)
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
-    if failed := {path: result for path, result in results.items() if result.err}:
-        sys.exit(
-            "\n".join(f"{p.relative_to(ROOT)} failed:\n{failed[p].exc_string}" for p in failed)
-        )
+    if failed := {path: result.error for path, result in results.items() if result.error}:
+        sys.exit("\n".join(f"{p.relative_to(ROOT)} failed:\n{failed[p]}" for p in failed))
 
 
 def _notebooks():
@@ -114,12 +110,16 @@ def _cached(cache, notebook) -> bool:
 
 
 def _execute(path, notebook):
-    print(f"running {path.relative_to(ROOT)}\n", end="", flush=True)  # one write: threads
-    timeout = config()["execute"]["timeout"]
-    patient = {"startup_timeout": timeout, "extra_arguments": ["--IPKernelApp.log_level=40"]}
-    result = single_nb_execution(notebook, path.parent, timeout, allow_errors=False, **patient)
-    print(f"  {path.relative_to(ROOT)}: {result.time:.0f} s\n", end="", flush=True)
-    return result
+    name = path.relative_to(ROOT)
+    print(f"running {name}\n", end="", flush=True)  # one write: threads
+    done = kernels.execute(notebook, path.parent, config()["execute"]["timeout"])
+    print(f"  {name}: {done.seconds:.0f} s\n", end="", flush=True)
+    unknown = page_key.unexpected(done.opened, path.read_text(encoding="utf-8"))
+    if unknown and not done.error:
+        files = ", ".join(p.relative_to(ROOT).as_posix() for p in unknown)
+        message = f"it opened {files}; tools/page_key.py does not know that, and must"
+        return replace(done, error=message)
+    return done
 
 
 def write_site() -> None:

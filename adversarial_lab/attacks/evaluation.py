@@ -9,7 +9,6 @@ bound on the robust accuracy.
 import hashlib
 import inspect
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from adversarial_lab.attacks.apgd import apgd, apgd_targets
 from adversarial_lab.attacks.fab import fab_targets
 from adversarial_lab.attacks.square import square
 from adversarial_lab.classifier import Model, check_labels, networks
+from adversarial_lab.files import whole
 from adversarial_lab.pgd import attack_model, fgsm
 from adversarial_lab.protocol import (
     Attacked,
@@ -205,11 +205,9 @@ def _save(path: Path, x: Tensor, y: Tensor, label: str, stages: list[Stage]) -> 
     tensors = {"x": x, "y": y, "z": stages[-1].found.z}
     tensors["fooled"] = torch.stack([s.found.fooled for s in stages])
     plain = {"label": label, "stages": [(s.name, s.seconds, s.left_out) for s in stages]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_name(path.name + ".partial")
     contents = {k: v.cpu().contiguous() for k, v in tensors.items()}
-    save_file(contents, partial_file, metadata={"evaluation": json.dumps(plain)})
-    os.replace(partial_file, path)
+    with whole(path) as file:
+        save_file(contents, file, metadata={"evaluation": json.dumps(plain)})
 
 
 def _load(path: Path, x: Tensor, y: Tensor, label: str) -> list[Stage]:

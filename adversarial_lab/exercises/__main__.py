@@ -53,7 +53,11 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
 def _sets(options: argparse.Namespace) -> dict[str, ExerciseSet]:
     sets = load_all(options.root / "exercises")
     if not sets:
-        raise ValueError(f"no exercises/*/master.md below {options.root}: see --root")
+        raise ValueError(
+            f"no exercises/*/master.md below {options.root}: the exercises with their answers lie"
+            " in the repository and not in the installed library. This command needs a clone of"
+            " it: run it there, or say where that is by --root, before the command"
+        )
     return sets
 
 

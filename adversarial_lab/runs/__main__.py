@@ -4,13 +4,14 @@ import argparse
 import dataclasses
 import json
 import sys
-import typing
 from pathlib import Path
 
 from adversarial_lab import nets
+from adversarial_lab.files import check_folder, is_full
 from adversarial_lab.runs import RUNS
 from adversarial_lab.runs.crew import processes
 from adversarial_lab.runs.record import Job
+from adversarial_lab.runs.settings import configure
 from adversarial_lab.runs.sweeps import grid, sweep
 
 
@@ -23,13 +24,25 @@ def main(words: list[str] | None = None) -> int:
         check_device(args.name, args.scale)
         check_processes(args.name, args.sweep)
         jobs = _jobs(args)
+        check_folder("--out", args.out)
         return _sweep(jobs, args) if args.sweep else _one(jobs[0], args.again)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last epoch", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError, ImportError, ChildProcessError) as error:
+    except OSError as error:
+        print(f"error: {no_room(error) if is_full(error) else error}", file=sys.stderr)
+        return 2
+    except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def no_room(error: OSError) -> str:
+    """What a full disk means for a run."""
+    return (
+        f"{error.filename}: {error.strerror}; nothing half written is left, and once there is room"
+        " the same command goes on from the last file it kept"
+    )
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
@@ -82,31 +95,6 @@ def check_device(name: str, scale: str) -> None:
             f"{name} --scale {scale} needs a GPU and torch sees none; its cost:"
             f" {module.COST[scale]}. --scale quick runs on a CPU"
         )
-
-
-def configure(config, settings: list[str]):
-    """The configuration with key=value settings applied, each read as its field's type."""
-    kinds = typing.get_type_hints(type(config))
-    changes = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or key not in kinds:
-            raise ValueError(
-                f"settings are key=value with key one of {list(kinds)}, got {setting!r}"
-            )
-        changes[key] = _read(key, text, kinds[key])
-    return dataclasses.replace(config, **changes)
-
-
-def _read(key: str, text: str, kind):
-    options = typing.get_args(kind) or (kind,)
-    if type(None) in options and text.lower() in ("none", "all"):
-        return None
-    kind = next(k for k in options if k is not type(None))
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{key} must be of type {kind.__name__}, got {text!r}") from None
 
 
 def _list(out: Path) -> None:

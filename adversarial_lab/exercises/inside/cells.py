@@ -20,6 +20,7 @@ RUN_THROUGH = ("%%time", "%%timeit", "%%capture", "%%prun", "%%debug", "%%python
 IPYTHON = re.compile(r"^([ \t]*)((?:[^\W\d][\w.,*() \t\[\]]*=[ \t]*)?)([%!][^=].*|[?].*)$")
 TIMED = re.compile(r"^([ \t]*)%time[ \t]+(?=[^ \t])")  # the rest of the line is Python
 HELP = re.compile(r"^([ \t]*)[\w.]+\?+[ \t]*$")
+STUDENTS = ("check", "check_all", "export")  # what a notebook imports of the library
 FUTURE = "__future_flags__"  # in a notebook's namespace
 MOST_TEXT = 4000  # characters kept of what a notebook prints
 
@@ -171,7 +172,7 @@ def new_namespace() -> dict[str, Any]:
     def nothing(*_: object, **__: object) -> None:
         return None
 
-    given = {"display": nothing, "get_ipython": Nothing(), "check": nothing}
+    given = {"display": nothing, "get_ipython": Nothing(), **dict.fromkeys(STUDENTS, nothing)}
     return {"__name__": "__main__", FUTURE: 0, **given}
 
 
@@ -194,6 +195,6 @@ def hide_library(nothing: Callable[..., None]) -> None:
     """Let `from adversarial_lab import check` do nothing, where the library is not in reach."""
     for name in ("adversarial_lab", "adversarial_lab.exercises"):
         stub = ModuleType(name)
-        stub.check = nothing  # type: ignore[attr-defined]
+        vars(stub).update(dict.fromkeys(STUDENTS, nothing))
         stub.__spec__ = ModuleSpec(name, None)  # a notebook asks whether it is installed
         sys.modules[name] = stub

@@ -18,12 +18,15 @@ from dataclasses import dataclass
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
+
+from adversarial_lab.needs import or_say
 
 VARIABLE = "ADVERSARIAL_LAB_DATA"
 SPLITS = ("train", "test")
@@ -89,30 +92,41 @@ def load(name: str, split: str = "train", n: int | None = None) -> Dataset:
 def _idx(folder: str, split: str) -> tuple[Pixels, Digits]:
     """MNIST's format: a header of 16 bytes and the images, a header of 8 bytes and the labels."""
     part = {"train": "train", "test": "t10k"}[split]
-    pixels = np.frombuffer(_content(f"{folder}/{part}-images-idx3-ubyte"), np.uint8, offset=16)
-    digits = np.frombuffer(_content(f"{folder}/{part}-labels-idx1-ubyte"), np.uint8, offset=8)
+    pixels = np.frombuffer(content(f"{folder}/{part}-images-idx3-ubyte"), np.uint8, offset=16)
+    digits = np.frombuffer(content(f"{folder}/{part}-labels-idx1-ubyte"), np.uint8, offset=8)
     return pixels.reshape(-1, 1, 28, 28), digits
 
 
 def _cifar(split: str) -> tuple[Pixels, Digits]:
     """CIFAR-10's binary format: per image one label byte, then 3 x 32 x 32 bytes."""
     parts = {"train": [f"data_batch_{i}" for i in range(1, 6)], "test": ["test_batch"]}[split]
-    raw = b"".join(_content(f"cifar-10-batches-bin/{part}.bin") for part in parts)
+    raw = b"".join(content(f"cifar-10-batches-bin/{part}.bin") for part in parts)
     rows = np.frombuffer(raw, np.uint8).reshape(-1, 1 + 3 * 32 * 32)
     return rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0]
 
 
 def _mini(name: str, suffix: str, split: str) -> tuple[Pixels, Digits]:
     """An embedded subset: a lossless sprite, MINI_COLUMNS images a row, and a line of labels."""
+    folder = resources.files("adversarial_lab") / "_data"
+    return _sprite(folder / f"{name}-{split}.{suffix}", folder / f"{name}-{split}.txt")
+
+
+def _sprite(picture: Any, labels: Any) -> tuple[Pixels, Digits]:
+    """Images and labels from two files: a lossless picture of them, and a line of digits."""
     from PIL import Image
 
-    folder = resources.files("adversarial_lab") / "_data"
-    digits = np.frombuffer((folder / f"{name}-{split}.txt").read_bytes().strip(), np.uint8) - 48
-    with (folder / f"{name}-{split}.{suffix}").open("rb") as file, Image.open(file) as image:
+    digits = np.frombuffer(labels.read_bytes().strip(), np.uint8) - 48
+    with picture.open("rb") as file, Image.open(file) as image:
         sprite = np.atleast_3d(np.asarray(image))
     side = sprite.shape[1] // MINI_COLUMNS
     tiles = sprite.reshape(-1, side, MINI_COLUMNS, side, sprite.shape[2])
     return tiles.transpose(0, 2, 4, 1, 3).reshape(len(digits), -1, side, side), digits
+
+
+def packed(path: Path) -> bytes:
+    """The bytes of a CIFAR-10 batch from the picture that `tools/pack_cifar10.py` made of it."""
+    pixels, digits = _sprite(path, path.with_suffix(".txt"))
+    return np.concatenate([digits[:, None], pixels.reshape(len(digits), -1)], axis=1).tobytes()
 
 
 LOADERS: dict[str, Callable[[str], tuple[Pixels, Digits]]] = {
@@ -131,14 +145,34 @@ def _published() -> dict[str, str]:
     return {file: digest for digest, file in (line.split() for line in lines)}
 
 
-def _content(file: str) -> bytes:
+def content(file: str) -> bytes:
     """The checked content of one public file, such as "mnist/train-labels-idx1-ubyte"."""
-    for root in _roots():
-        for path in (root / file, root / f"{file}.gz"):
-            if path.is_file():
-                return _read(file, path)
+    if path := _place(file):
+        return _read(file, path)
     _download(file)
     return _read(file, _cache() / file)
+
+
+def _place(file: str) -> Path | None:
+    """Where a public file is on this machine, as it was published, zipped or packed."""
+    for root in _roots():
+        for path in (root / file, root / f"{file}.gz", (root / file).with_suffix(".webp")):
+            if path.is_file():
+                return path
+    return None
+
+
+def check_here(name: str) -> None:
+    """FileNotFoundError, saying how to get them, if files of a set would have to be downloaded."""
+    folder = {"cifar-10": "cifar-10-batches-bin"}.get(name, name)
+    if any(file.startswith(f"{folder}/") and not _place(file) for file in _published()):
+        raise FileNotFoundError(
+            f"{name} is not on this machine: its folder {folder} is, whole, neither in {VARIABLE}"
+            f" (now {os.environ.get(VARIABLE)!r}) nor in {_cache()}. Where there is a network,"
+            f' `python -c "from adversarial_lab.data import load; load({name!r})"` gets it; else'
+            f" set {VARIABLE} to a folder that holds {folder}/"
+            + (" as `python -m tools.pack_cifar10` packs it" if name == "cifar-10" else "")
+        )
 
 
 def _roots() -> Iterator[Path]:
@@ -159,17 +193,23 @@ def _own_folder() -> list[Path]:
 
 def _cache() -> Path:
     """Where downloads are kept: the platform's cache folder, as pooch knows it."""
-    import pooch
+    with or_say(f"a full data set that is not in the folder {VARIABLE} needs"):
+        import pooch
 
     return Path(pooch.os_cache("adversarial-lab"))
+
+
+_OPENERS: dict[str, Callable[[Path], bytes]] = {
+    ".gz": lambda path: gzip.decompress(path.read_bytes()),
+    ".webp": packed,
+}
 
 
 def _read(file: str, path: Path) -> bytes:
     """A local file's content, unpacked and checked; ValueError if it is not the published one."""
     try:
-        raw = path.read_bytes()
-        return _checked(file, gzip.decompress(raw) if path.suffix == ".gz" else raw)
-    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
+        return _checked(file, _OPENERS.get(path.suffix, Path.read_bytes)(path))
+    except (gzip.BadGzipFile, EOFError, zlib.error, OSError, ValueError) as error:
         raise ValueError(f"{path}: {error}; delete or replace it") from error
 
 
@@ -198,7 +238,8 @@ def _download(file: str) -> None:
 
 def _fetch(url: str, file: str) -> None:
     """Download an archive, check what it holds, keep that; of anything else nothing stays."""
-    import pooch
+    with or_say("a download needs"):
+        import pooch
 
     print(f"Downloading {url}", file=sys.stderr)
     root, folder = _cache(), file.split("/")[0]

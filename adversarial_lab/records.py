@@ -7,15 +7,18 @@ it shows the command instead. The records lie in the repository, not in the pack
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
-from adversarial_lab.runs import RUNS
-from adversarial_lab.runs.__main__ import configure
+from adversarial_lab.runs import NAMES
+from adversarial_lab.runs.classifier import NETWORKS, USUAL_NETWORK
 from adversarial_lab.runs.record import Job, Metric
+from adversarial_lab.runs.settings import configure
 
 Record = dict[str, Any]
 
@@ -36,7 +39,7 @@ class Asked:
     @property
     def run_id(self) -> str:
         """The name of its files. ValueError for a setting that the run does not have."""
-        config = configure(RUNS[self.run].SCALES[self.scale], list(self.settings))
+        config = configure(_scales(self.run)[self.scale], list(self.settings))
         return Job(self.run, self.scale, config, Path()).run_id
 
     def record(self, folder: Path | None) -> Record | None:
@@ -47,16 +50,33 @@ class Asked:
 
 def ask(run: str, *settings: str, scale: str = "quick") -> Asked:
     """The record of `python -m adversarial_lab.runs RUN SETTINGS --scale SCALE`."""
-    if run not in RUNS:
-        raise ValueError(f"run must be one of {sorted(RUNS)}, got {run!r}")
-    if scale not in RUNS[run].SCALES:
-        raise ValueError(f"scale must be one of {sorted(RUNS[run].SCALES)}, got {scale!r}")
+    if run not in NAMES:
+        raise ValueError(f"run must be one of {sorted(NAMES)}, got {run!r}")
+    if scale not in _scales(run):
+        raise ValueError(f"scale must be one of {sorted(_scales(run))}, got {scale!r}")
     return Asked(run, scale, settings)
 
 
+def _scales(run: str) -> dict[str, Any]:
+    # of this run alone: tools/page_key.py counts on it
+    return import_module(f"adversarial_lab.runs.{run}").SCALES
+
+
 def results() -> Path | None:
-    """The folder of records, seen from a page or from the root of a checkout; None elsewhere."""
-    return next((p for p in (Path("results"), Path("book/results")) if p.is_dir()), None)
+    """The folder of records: of the checkout one works in, else of the checkout of this package.
+
+    Looked for upwards from the working directory (a notebook's is its own folder), in it, and
+    upwards from the package; None where neither lies in a checkout.
+    """
+    here, package = Path.cwd(), Path(__file__).parent
+    if (found := _upwards(here)) is None and any((here / "results").glob("*.json")):
+        return here / "results"
+    return found or _upwards(package)
+
+
+def _upwards(place: Path) -> Path | None:
+    folders = (folder / "book/results" for folder in (place, *place.parents))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def made_by(run: str) -> list[Record]:
@@ -114,3 +134,11 @@ def heat_map(
     left, right = (list(dict.fromkeys(row[k] for row in rows)) for k in ("layer_a", "layer_b"))
     values = np.array([row["cka"] for row in rows], float)
     return values.reshape(len(left), len(right)), left, right
+
+
+def layer_names(record: Record, layers: Sequence[str]) -> list[str]:
+    """ "3: ReLU" for module "3" of the network that a record of `cka` compared, for every layer."""
+    config = record["config"]
+    with torch.device("meta"):
+        network = NETWORKS[config["network"] or USUAL_NETWORK[config["dataset"]]]()
+    return [f"{name}: {type(network.get_submodule(name)).__name__}" for name in layers]

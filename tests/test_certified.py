@@ -146,6 +146,7 @@ def enumerated(model, c, low, high):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.claim(
     "17.4.2", "interval, linear, polytope bounds: each tighter, none above the true minimum"
 )
@@ -181,6 +182,7 @@ def test_the_enumerated_minimum_is_that_of_a_dense_grid():
     assert true <= grid + 1e-12 and grid - true < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 @pytest.mark.claim(
     "17.4.3", "inside a certified set there is no adversarial example; outside one is found"

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 
 from adversarial_lab import data
 from adversarial_lab.data import Batches, crop_flip, load
+from tools import pack_cifar10
 
 FULL = os.environ.get(data.VARIABLE)
 MINI = {  # sha256 of the decoded bytes: images (n, c, h, w), then labels
@@ -96,6 +97,7 @@ def test_load_names_the_argument_its_value_and_the_choices(name, split, n, says,
         load(name, split, n)
 
 
+@pytest.mark.slow
 def test_importing_costs_little_beyond_torch():
     heavy = ["PIL", "pooch", "requests", "scipy", "matplotlib"]
     check = "import sys, adversarial_lab.data; print([m for m in sys.argv[1:] if m in sys.modules])"
@@ -186,6 +188,50 @@ def test_a_cut_gz_is_refused_by_name(files, monkeypatch, tmp_path):
     monkeypatch.setenv(data.VARIABLE, str(tmp_path))
     with pytest.raises(ValueError, match=re.escape(str(path))):
         load("mnist", "test")
+
+
+@pytest.fixture
+def pictures(monkeypatch, tmp_path):
+    """CIFAR-10 of six files of 25 images, packed; only the pictures and their labels are there."""
+    names = [file for file in data._published() if file.startswith("cifar-10")]
+    made = {file: cifar_file(25, i) for i, file in enumerate(names)}
+    sums = {file: hashlib.sha256(content).hexdigest() for file, content in made.items()}
+    monkeypatch.setattr(data, "_published", lambda: sums)
+    monkeypatch.setattr(data, "_cache", lambda: tmp_path / "cache")
+    lay_down(tmp_path / "cache", made)
+    monkeypatch.delenv(data.VARIABLE, raising=False)
+    for _ in range(2):  # the second time there is nothing to do
+        pack_cifar10.main([str(tmp_path / "packed")])
+    monkeypatch.setattr(data, "_cache", None)
+    monkeypatch.setenv(data.VARIABLE, str(tmp_path / "packed"))
+    return made
+
+
+def test_packed_cifar_is_the_public_files_again(pictures, tmp_path):
+    folder = tmp_path / "packed/cifar-10-batches-bin"
+    assert {p.suffix for p in folder.iterdir()} == {".webp", ".txt"}
+    assert all(data.content(file) == content for file, content in pictures.items())
+    x, y = load("cifar-10", "test")
+    raw = np.frombuffer(pictures["cifar-10-batches-bin/test_batch.bin"], np.uint8).reshape(25, -1)
+    assert torch.equal((x * 255).round().flatten(1), torch.from_numpy(raw[:, 1:].copy()).float())
+    assert y.tolist() == raw[:, 0].tolist()
+
+
+@pytest.mark.parametrize("part", ["test_batch.webp", "test_batch.txt"])
+@pytest.mark.parametrize(
+    "damage", [lambda c: c[: len(c) // 2], lambda c: b"", lambda c: c[:-2] + b"00"]
+)
+def test_a_damaged_picture_is_refused_by_name(pictures, tmp_path, part, damage):
+    path = tmp_path / "packed/cifar-10-batches-bin" / part
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(ValueError, match="test_batch.webp: .*; delete or replace it"):
+        load("cifar-10", "test")
+
+
+def test_a_picture_without_its_labels_is_refused_by_name(pictures, tmp_path):
+    (tmp_path / "packed/cifar-10-batches-bin/test_batch.txt").unlink()
+    with pytest.raises(ValueError, match="test_batch.webp: .*test_batch.txt"):
+        load("cifar-10", "test")
 
 
 def test_a_variable_that_names_no_folder_is_an_error(files, monkeypatch, tmp_path):

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def test_every_method_leaves_a_whole_record(method, tmp_path, capsys):
     assert names == {".json", ".csv", ".safetensors"}  # nothing of the way there is left
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path, capsys):
     words = [*TINY, "method=n-fgsm", "epochs=12"]
     process = subprocess.Popen(
@@ -180,11 +182,22 @@ def test_plain_is_float32_in_torchs_own_order_on_a_cpu():
         (1.2, 9.0, "float32"),
     ],
 )
-@pytest.mark.parametrize("wish", ["half", "compiled"])
-def test_a_probe_chooses_how_a_cpu_computes(last, half, way, wish, monkeypatch):
+def test_a_probe_chooses_how_a_cpu_computes(last, half, way, monkeypatch):
     seconds = dict(zip(speed.CPU_WAYS, (1.0, last, half), strict=True))
     monkeypatch.setattr(speed, "probe", lambda: seconds)
-    assert speed.speed(CPU, wish) == speed.CPU_WAYS[way]
+    assert speed.speed(CPU, "half") == speed.CPU_WAYS[way]
+    for able in (True, False):
+        monkeypatch.setattr(speed, "compiles", lambda device: able)  # noqa: B023
+        assert speed.speed(CPU, "compiled") == replace(speed.CPU_WAYS[way], compiled=able)
+
+
+def test_without_a_compiler_nothing_is_compiled_and_the_reason_is_told(monkeypatch, capsys):
+    def broken(f):
+        raise RuntimeError("no C++ compiler\nsecond line")
+
+    monkeypatch.setattr(torch, "compile", broken)
+    assert not speed.compiles.__wrapped__(CPU)
+    assert capsys.readouterr().err == "not compiled: RuntimeError: no C++ compiler\n"
 
 
 def test_the_probe_measures_every_way_and_draws_nothing_from_the_runs_generator():

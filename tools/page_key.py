@@ -5,24 +5,40 @@ yesterday's output under today's code. Every page therefore gets one more cell a
 shown: a comment with a hash of all else the cells depend on. The cache then notices by itself,
 and keeps no second record that could disagree with the first.
 
-A page depends on the library modules it imports, directly or through others; on the data and
-weights shipped with the library; on the recorded results; on the exercises, if its cells name
-them; on the pinned requirements and the Python version. A module that imports by name at run time
-depends on the whole library.
+A page depends on the library modules it imports, directly or through others, at once or later;
+on the shipped data in folders that these name; on the records of the runs it asks for, and on the
+modules of these runs; on the exercises, if its cells name them; on the pinned requirements and
+the Python version. What `tools/imports.py` cannot tell counts as asked for. And the build does not
+trust all this: it notes what a page has loaded and opened, and `unexpected` of it stops the build.
 """
 
 import ast
 import hashlib
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
+from itertools import accumulate
 from pathlib import Path
 
 from IPython.core.inputtransformer2 import TransformerManager
 
 from tools.book import ROOT, is_executed, read_page
+from tools.imports import PACKAGE, Asked, Module, Use, asked, read
 
-PACKAGE = "adversarial_lab"
+RESULTS = "book/results"
+# Functions that load the module or read the files that their first argument names. What their own
+# modules do to this end is charged to those who call them, and not to all who import these.
+NAMED = {
+    f"{PACKAGE}.quiz.quiz": [f"{PACKAGE}/_quiz/{{}}.json"],
+    f"{PACKAGE}.records.Asked": [f"{PACKAGE}.runs.{{}}", f"{RESULTS}/{{}}-*.json"],
+    f"{PACKAGE}.records.ask": [f"{PACKAGE}.runs.{{}}", f"{RESULTS}/{{}}-*.json"],
+    f"{PACKAGE}.records.made_by": [f"{RESULTS}/{{}}-*.json"],
+}
+NAMED_IN = {name.rpartition(".")[0] for name in NAMED}
+PROGRAM = re.compile(rf"\bpython|\.py\b|-m +{PACKAGE}")
 
 
 def prepare_environment() -> None:
@@ -32,6 +48,7 @@ def prepare_environment() -> None:
     os.environ["ADVERSARIAL_LAB_STATIC"] = "1"
     os.environ["TQDM_DISABLE"] = "1"  # a progress bar is for a reader who waits
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # pages run side by side
+    os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"  # as a kernel would say
 
 
 def stamped(text: str, root: Path = ROOT) -> str:
@@ -53,56 +70,145 @@ def page_key(text: str, root: Path = ROOT) -> str:
 
 def dependencies(text: str, root: Path = ROOT) -> set[Path]:
     """The files outside the page that its cells depend on."""
-    cells = [c.source for c in read_page(text).cells if c.cell_type == "code"]
-    code = TransformerManager().transform_cell("\n".join(cells))  # magics become calls
-    modules = _modules(code, root)
-    sets = (root / "exercises").glob("*/*.*") if "exercises" in code else ()
-    return modules | _data_files(root, modules) | {path for path in sets if path.is_file()}
+    cells = [cell.source for cell in read_page(text).cells if cell.cell_type == "code"]
+    statements = [line for cell in cells for line in _statements(cell)]
+    found = _Reached(root)
+    found.follow(asked(ast.Module(statements, [])))
+    return found.files() | {root / "requirements.txt"}
 
 
-def _data_files(root: Path, modules: set[Path]) -> set[Path]:
-    shipped = (root / PACKAGE).rglob("*") if modules else ()
-    candidates = [root / "requirements.txt", *shipped, *(root / "book/results").glob("*.json")]
-    return {p for p in candidates if p.is_file() and p.suffix not in {".py", ".pyc"}}
+def unexpected(opened: Iterable[Path], text: str, root: Path = ROOT) -> list[Path]:
+    """Files of the project that a page has opened and its key does not know."""
+    free = [root / name for name in ("_build", ".venv", "tools")]
+    ours = {path for path in opened if path.is_relative_to(root) and path.is_file()}
+    ours = {path for path in ours if not any(path.is_relative_to(folder) for folder in free)}
+    return sorted(ours - dependencies(text, root))
 
 
-def _modules(code: str, root: Path) -> set[Path]:
-    found: set[Path] = set()
-    pending = _imported(code, "", root)
-    while pending:
-        name, path = pending.popitem()
-        if path not in found:
-            found.add(path)
-            package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-            pending |= _imported(path.read_text(encoding="utf-8"), package, root)
-    return found
+def _statements(code: str) -> Iterator[ast.stmt]:
+    """The cell's and those in its magics; a program that it starts may load anything."""
+    tree = ast.parse(TransformerManager().transform_cell(code))
+    yield from tree.body
+    for text in _magic_texts(tree):
+        if PROGRAM.search(text):
+            yield from ast.parse("__import__(name)").body
+            continue
+        with suppress(SyntaxError):  # options of a magic, a line for the shell
+            yield from _statements(text)
 
 
-def _imported(code: str, package: str, root: Path) -> dict[str, Path]:
-    """Library modules that `code`, living in `package`, imports: dotted name -> file."""
-    if "import_module" in code or "__import__" in code:
-        return _whole_library(root)
-    dotted = {name for node in ast.walk(ast.parse(code)) for name in _names(node, package)}
-    prefixes = {".".join(d.split(".")[: i + 1]) for d in dotted for i in range(d.count(".") + 1)}
-    files = {name: _file(name, root) for name in prefixes if name.split(".")[0] == PACKAGE}
-    return {name: path for name, path in files.items() if path}
+def _magic_texts(tree: ast.AST) -> Iterator[str]:
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Attribute(value=ast.Call(func=ast.Name(id="get_ipython")))):
+                arguments = [n.value for n in node.args if isinstance(n, ast.Constant)]
+                yield from (text for text in arguments if isinstance(text, str))
 
 
-def _names(node: ast.AST, package: str) -> Iterator[str]:
-    if isinstance(node, ast.Import):
-        yield from (alias.name for alias in node.names)
-    elif isinstance(node, ast.ImportFrom):
-        above = package.split(".")[: package.count(".") + 2 - node.level] if node.level else []
-        base = ".".join([*above, *filter(None, [node.module])])
-        yield from (f"{base}.{alias.name}" for alias in node.names)
+class _Reached:
+    """All modules, and files of other kinds, that following what was asked comes to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.known = dict(_library(root))
+        self.modules, self.patterns, self.texts = set[str](), set[str](), set[str]()
+        self._done: set[str | Use] = set()
+
+    def follow(self, start: Asked) -> None:
+        """Add what is asked for, and what that asks for, until there is nothing new."""
+        pending = [start]
+        while pending:
+            item = pending.pop()
+            self.texts |= item.texts
+            new = (item.imports | item.uses) - self._done
+            self._done |= new
+            for wanted in new:
+                name = wanted.name if isinstance(wanted, Use) else wanted
+                pending += self._load(name)
+                if isinstance(wanted, Use):
+                    pending.append(self._value(wanted))
+
+    def files(self) -> set[Path]:
+        """The files of what was reached; a folder's files are reached by its name or theirs."""
+        words = {word for text in self.texts for word in text.split("/")}
+        named = {path for path, names in _other_files(self.root) if words & names}
+        globs = {path for pattern in self.patterns for path in self.root.glob(pattern)}
+        return {self.known[name] for name in self.modules} | named | globs
+
+    def _load(self, name: str) -> Iterator[Asked]:
+        if name.endswith(".*"):
+            below = {m for m in self.known if f"{m}.".startswith(name[:-1])}
+            yield Asked(frozenset(below), frozenset(map(Use, below)))
+        words = name.split(".")
+        prefixes = accumulate(words, lambda left, right: f"{left}.{right}")
+        loaded = [prefix for prefix in prefixes if prefix in self.known]
+        for module in loaded:
+            if module not in self.modules:
+                self.modules.add(module)
+                yield self._always(module)
+        rest = words[loaded[-1].count(".") + 1 :] if loaded else []
+        if rest and self._is_lazy(loaded[-1], rest[0]):
+            yield self._on_demand(loaded[-1], rest[0])
+
+    def _always(self, module: str) -> Asked:
+        found = self._read(module).always
+        if module in NAMED_IN:
+            return Asked(frozenset(n for n in found.imports if not n.endswith(".*")), found.uses)
+        texts = {text for text in found.texts if f"{module}.{text}" not in self.known}
+        return replace(found, texts=frozenset(texts))  # less the names of modules: no folders
+
+    def _is_lazy(self, module: str, name: str) -> bool:
+        source = self._read(module)
+        private = name.startswith("__") and name.endswith("__")
+        return not (source.on_demand is None or name in source.defined or name == "*" or private)
+
+    def _on_demand(self, module: str, name: str) -> Asked:
+        source = self._read(module)
+        demand, anything = source.on_demand or Asked(), f"{module}.*"
+        homes = {h for t in source.table.get(name, ()) for h in (t, f"{module}.{t}")}
+        homes &= set(self.known)
+        if not homes:
+            return demand
+        return Asked(demand.imports - {anything} | homes, demand.uses | set(map(Use, homes)))
+
+    def _value(self, use: Use) -> Asked:
+        """What a value may load or read: a lazy package all below it, `NAMED` what they name."""
+        templates = {
+            template
+            for function, templates in NAMED.items()
+            if use.name in (function, function.rpartition(".")[0])
+            for template in templates
+        }
+        argument = use.argument if use.name in NAMED else None
+        filled = {template.format(argument or "*") for template in templates}
+        self.patterns |= {text for text in filled if "/" in text}
+        modules = {text for text in filled if "/" not in text}
+        if use.name in self.known and self._read(use.name).on_demand:
+            modules.add(f"{use.name}.*")
+        return Asked(frozenset(modules))
+
+    def _read(self, module: str) -> Module:
+        path = self.known[module]
+        is_package = path.name == "__init__.py"
+        package = module if is_package else module.rpartition(".")[0]
+        return read(path.read_text(encoding="utf-8"), package, is_package)
 
 
-def _file(name: str, root: Path) -> Path | None:
-    stem = root.joinpath(*name.split("."))
-    options = (stem.with_suffix(".py"), stem / "__init__.py")
-    return next((path for path in options if path.is_file()), None)
+def _library(root: Path) -> Iterator[tuple[str, Path]]:
+    """Every module of the library: its dotted name and its file."""
+    for path in (root / PACKAGE).rglob("*.py"):
+        name = ".".join(path.relative_to(root).with_suffix("").parts)
+        yield name.removesuffix(".__init__"), path
 
 
-def _whole_library(root: Path) -> dict[str, Path]:
-    files = (root / PACKAGE).rglob("*.py")
-    return {".".join(p.relative_to(root).with_suffix("").parts): p for p in files}
+def _other_files(root: Path) -> Iterator[tuple[Path, set[str]]]:
+    """Data that cells may read, each with the names by which a text can come to it."""
+    for path in (root / PACKAGE).rglob("*"):
+        if path.is_file() and path.suffix not in {".py", ".pyc", ".partial"}:
+            folders = path.relative_to(root / PACKAGE).parents
+            data = {f.name for f in folders if not (root / PACKAGE / f / "__init__.py").is_file()}
+            yield path, data or {path.name}
+    for path in (root / RESULTS).glob("*.*"):
+        if path.suffix != ".partial" and len(path.suffixes) == 1:  # else a run's, on its way
+            yield path, {path.parent.name}
+    yield from ((path, {"exercises"}) for path in (root / "exercises").glob("*/*.*"))

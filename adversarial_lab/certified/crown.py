@@ -20,11 +20,11 @@ from adversarial_lab.certified.interval import Interval, Region, bound
 from adversarial_lab.certified.layers import Add, Concat, kind
 from adversarial_lab.certified.relaxation import RELAXATIONS, Lines, undecided
 from adversarial_lab.nets import Normalize
+from adversarial_lab.norms import GEOMETRIES, dual_length
 from adversarial_lab.training import Labels
 
 MEMORY = 2**23  # coefficients held at a time
 ALONE = (*BATCH_NORMS, Held, Normalize, *DROPOUTS, *ALPHA_DROPOUTS, *RESHAPES)  # mix no coordinates
-DUAL = {"l2": 2.0, "l1": torch.inf}  # the norm of the coefficients that meets the ball's
 
 Image = Tensor | int | None  # the example of each row, or of all; None: a row serves every example
 Rows = dict[str, Tensor]  # by the value that they multiply
@@ -74,7 +74,7 @@ def relax(graph: Graph, region: Region, *, outward: bool, refine: bool) -> Relax
             name = node.inputs[0]
             if name not in depth and refine:
                 boxes[name] = _tighten(relaxed, name, undecided(node.layer, boxes[name]))
-            elif name in depth and (region.norm != "linf" or depth[name] > 1):
+            elif name in depth and (depth[name] > 1 or GEOMETRIES[region.norm].helly != 2):
                 boxes[name] = _tighten_affine(relaxed, name)
         inputs = [boxes[i] for i in node.inputs]
         boxes[node.name] = bound(node, *inputs, outward=outward)
@@ -186,10 +186,10 @@ def _concretise(a: Tensor, image: Image, region: Region, outward: bool) -> Tenso
     if outward:
         radius = radius + 2 * rounding(a.shape[1], a) * (centre.abs() + radius)
     lower = _dot(a, centre, image) - _dot(size, radius, image)
-    if region.norm == "linf":
+    if GEOMETRIES[region.norm].helly == 2:  # the ball is a box
         return lower
     eps = region.eps if image is None else region.eps[image]
-    length = torch.linalg.vector_norm(a, DUAL[region.norm], dim=1)
+    length = dual_length(region.norm, a)
     ball = _dot(a, region.x.flatten(1), image) - eps * (
         length[:, None] if image is None else length
     )

@@ -8,7 +8,6 @@ Sources: Weng et al. 2018, "Towards fast computation of certified robustness for
 (Fast-Lip); Jordan and Dimakis 2020, "Exactly computing the local Lipschitz constant".
 """
 
-from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -23,15 +22,11 @@ from adversarial_lab.certified.interval import Interval, Region, bound
 from adversarial_lab.certified.layers import Add, Concat, doubled, kind
 from adversarial_lab.certified.lipschitz import margins_at, pair_constants, pair_jumps, reach
 from adversarial_lab.certified.spectral import ROUNDING, jump, stretch
+from adversarial_lab.norms import dual_length
 from adversarial_lab.training import Labels
 
 # what is known of a value: its interval over N(x), its value at x, how far from that it can move
 Known = tuple[Interval, Tensor, Tensor]
-DUAL: dict[str, Callable[[Tensor], Tensor]] = {  # the norm that bounds <g, v> for ||v|| <= 1
-    "linf": lambda g: g.sum(1),
-    "l2": lambda g: torch.linalg.vector_norm(g, dim=1),
-    "l1": lambda g: g.amax(1),
-}
 
 
 def local_margins(graph: Graph, region: Region, y: Labels, *, outward: bool) -> Margins:
@@ -53,7 +48,7 @@ def local_constants(graph: Graph, region: Region, y: Labels) -> Float[Tensor, "n
     where = Region(region.x.double(), region.eps.double(), region.norm, inside)
     with torch.no_grad():
         entries = jacobian(wide, where, y).magnitude
-        local = DUAL[region.norm](entries.flatten(1)).view(len(y), -1) * ROUNDING
+        local = dual_length(region.norm, entries.flatten(1)).view(len(y), -1) * ROUNDING
         if region.norm != "l2":
             return local
         return local.minimum(pair_constants(graph, tuple(region.x.shape[1:])).to(local)[y])

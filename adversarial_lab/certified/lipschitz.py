@@ -19,6 +19,7 @@ from adversarial_lab.certified.interval import Interval, Radii, Region
 from adversarial_lab.certified.layers import Add, Concat, kind
 from adversarial_lab.certified.spectral import ROUNDING, Shape, jump, stretch
 from adversarial_lab.certified.tracing import trace
+from adversarial_lab.norms import GEOMETRIES, row_of
 from adversarial_lab.training import Labels
 
 Stretched = tuple[Tensor, float, float]  # one example of a value, its constant and its jumps
@@ -106,7 +107,7 @@ def _stretch(node: Node, image: Tensor) -> float:
 def reach(region: Region) -> Radii:
     r"""The largest $\|x'-x\|_2$ in N(x): eps for l2 and l1, $\varepsilon\sqrt d$ for linf."""
     d = region.x[0].numel()
-    return region.eps * math.sqrt(d) if region.norm == "linf" else region.eps
+    return region.eps * row_of(region.norm, GEOMETRIES).euclidean(d)
 
 
 def product_margins(graph: Graph, region: Region, y: Labels, *, outward: bool) -> Margins:

@@ -61,9 +61,9 @@ def worst_input(
             raise RuntimeError(f"example {i} was not solved in {SECONDS} s: {result.message}")
         if result.fun < least[i]:
             least[i] = result.fun
-            found = torch.from_numpy(result.x[program.inputs]).view(x[i].shape)
-            worst[i] = found.clamp(where.box.lower[i], where.box.upper[i])
-    return worst.to(x.device), least.to(x.device)
+            worst[i] = torch.from_numpy(result.x[program.inputs]).view(x[i].shape)
+    # the solver's tolerance may have left N(x)
+    return threat.project(x, worst.to(x)), least.to(x.device)
 
 
 Value = Callable[[Program, np.ndarray, OptimizeResult], float]

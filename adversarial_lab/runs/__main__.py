@@ -4,17 +4,21 @@ import argparse
 import dataclasses
 import json
 import sys
-import typing
 from pathlib import Path
 
 from adversarial_lab import nets
+from adversarial_lab.files import check_folder, is_full
 from adversarial_lab.runs import RUNS
 from adversarial_lab.runs.crew import processes
 from adversarial_lab.runs.record import Job
+from adversarial_lab.runs.settings import configure
 from adversarial_lab.runs.sweeps import grid, sweep
 
 
 def main(words: list[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["plan"]:
+        return plan(words[1:])
     args = _parser().parse_intermixed_args(words)
     if args.list or args.name is None:
         _list(args.out)
@@ -23,13 +27,32 @@ def main(words: list[str] | None = None) -> int:
         check_device(args.name, args.scale)
         check_processes(args.name, args.sweep)
         jobs = _jobs(args)
+        check_folder("--out", args.out)
         return _sweep(jobs, args) if args.sweep else _one(jobs[0], args.again)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last epoch", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError, ImportError, ChildProcessError) as error:
+    except OSError as error:
+        print(f"error: {no_room(error) if is_full(error) else error}", file=sys.stderr)
+        return 2
+    except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def no_room(error: OSError) -> str:
+    """What a full disk means for a run."""
+    return (
+        f"{error.filename}: {error.strerror}; nothing half written is left, and once there is room"
+        " the same command goes on from the last file it kept"
+    )
+
+
+def plan(words: list[str]) -> int:
+    """As many runs of a scale as fit into the minutes."""
+    from adversarial_lab.runs.plan import main
+
+    return main(words)
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
@@ -84,31 +107,6 @@ def check_device(name: str, scale: str) -> None:
         )
 
 
-def configure(config, settings: list[str]):
-    """The configuration with key=value settings applied, each read as its field's type."""
-    kinds = typing.get_type_hints(type(config))
-    changes = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        if not equals or key not in kinds:
-            raise ValueError(
-                f"settings are key=value with key one of {list(kinds)}, got {setting!r}"
-            )
-        changes[key] = _read(key, text, kinds[key])
-    return dataclasses.replace(config, **changes)
-
-
-def _read(key: str, text: str, kind):
-    options = typing.get_args(kind) or (kind,)
-    if type(None) in options and text.lower() in ("none", "all"):
-        return None
-    kind = next(k for k in options if k is not type(None))
-    try:
-        return kind(text)
-    except ValueError:
-        raise ValueError(f"{key} must be of type {kind.__name__}, got {text!r}") from None
-
-
 def _list(out: Path) -> None:
     """Every run and scale with its cost, and what the records of it took."""
     for name, module in RUNS.items():
@@ -125,6 +123,7 @@ def _list(out: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adversarial_lab.runs", description=__doc__)
+    parser.epilog = "plan --minutes N: as many of a scale's runs as fit; see plan --help"
     parser.add_argument("name", nargs="?", choices=sorted(RUNS), help="which run")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="change the configuration")
     parser.add_argument("--scale", default="quick", help="which of the run's configurations")

@@ -23,6 +23,7 @@ from adversarial_lab.runs.classifier import (
     RECIPES,
     USUAL_NETWORK,
     Ramp,
+    check_counts,
     known,
     right,
     share,
@@ -57,6 +58,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
         known("network", self.network, NETWORKS)
         known("training", self.training, TRAININGS)
@@ -101,6 +103,19 @@ SCALES = {
         watch_images=500,
         strong_images=200,
     ),
+    "laptop": replace(
+        DIGITS,
+        dataset="cifar-10",
+        network="cnn7-8",
+        eps=2 / 255,
+        warm=0.05,
+        over=0.45,
+        epochs=30,
+        batch_size=128,
+        peak=0.001,
+        watch_images=500,
+        strong_images=1_000,
+    ),
     "mnist": DIGITS,
     "full": replace(
         DIGITS,
@@ -116,6 +131,7 @@ SCALES = {
 COST = {
     "quick": "11 minutes on one CPU core",
     "class": "twenty minutes on one CPU core",
+    "laptop": "two hours on one CPU core by estimate",
     "mnist": "9 PFLOP by count, minutes on one large GPU by estimate; not run yet",
     "full": "22 PFLOP by count, minutes on one large GPU by estimate; not run yet",
 }
@@ -131,12 +147,12 @@ def run(config: Config, job: Job) -> dict:
     threat = ThreatModel(norm="linf", eps=config.eps)
     some = slice(0, config.watch_images)
     watch = partial(_watch, x[some], y[some], threat)
-    make = partial(_objective, config, threat)
+    make = partial(make_objective, config, threat)
     train_it = partial(train_network, network=config.network, recipe=config.recipe, watch=watch)
     model, history = train_it(config, train.x, train.y, make, device=device, job=job)
     model = job.save_weights(model)
     metrics = {"clean": share(right(model, x, y))}
-    exact, images = _as_bounded(model, x)
+    exact, images = as_bounded(model, x)
     for radius in (config.eps / 3, 2 * config.eps / 3, config.eps):
         proved = certify(exact, images, y, threat.with_eps(radius), "ibp")
         metrics[f"ibp {radius:.3g}"] = share(proved)
@@ -150,12 +166,15 @@ def run(config: Config, job: Job) -> dict:
     return job.save(metrics, history, sizes)
 
 
-def _as_bounded(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+def as_bounded(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
     """In double on a GPU, whose float32 convolutions round by more than bounds pay for."""
     return (model, x) if x.device.type == "cpu" else (deepcopy(model).double(), x.double())
 
 
-def _objective(config: Config, threat: ThreatModel, rng: torch.Generator) -> tuple[Objective, Ramp]:
+def make_objective(
+    config: Config, threat: ThreatModel, rng: torch.Generator
+) -> tuple[Objective, Ramp]:
+    """What `train_network` asks for."""
     loss, ramp = TRAININGS[config.training]
     return loss, ramp(config, threat)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from safetensors.torch import load_file
 from scipy.stats import t as student
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -25,13 +24,14 @@ from adversarial_lab.runs.classifier import (
     NETWORKS,
     USUAL_NETWORK,
     Ramp,
+    check_counts,
     known,
     right,
     share,
     train_network,
 )
 from adversarial_lab.runs.record import Job, Metric
-from adversarial_lab.runs.weights import find
+from adversarial_lab.runs.weights import read_into
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Objective, adversarial, eps_warmup, erm
 
@@ -66,6 +66,7 @@ class Config:
     seed: int = 0  # the first of the seeds
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
         if self.images < 4 * self.folds or self.folds < 2:
             raise ValueError(
@@ -73,22 +74,31 @@ class Config:
             )
 
 
+COLOUR = Config(  # of the networks that `robust` trained: standard=RUN_ID robust=RUN_ID
+    dataset="cifar-10",
+    standard="",
+    robust="",
+    layers="",
+    late=5,
+    eps=8 / 255,
+    step_size=2 / 255,
+)
 SCALES = {
     "quick": Config(),
     "seeds": Config(standard="", robust="", seeds=3, train_images=4_000, images=2_000, folds=4),
-    "full": Config(
-        dataset="cifar-10",
-        standard="",
-        robust="",
-        layers="",
-        late=5,
-        eps=8 / 255,
-        step_size=2 / 255,
+    "laptop": replace(
+        COLOUR,
+        network="preact-resnet18-16",
+        layers="1,2,3,4,5,6,7,8,9,11,14",  # first convolution, eight blocks, last ReLU, logits
+        images=2_000,
+        folds=4,
     ),
+    "full": COLOUR,
 }
 COST = {
     "quick": "1 minute on one CPU core",
     "seeds": "2 minutes on one CPU core",
+    "laptop": "minutes on one CPU core, for weights that `robust --scale laptop` made",
     "full": "minutes on a GPU, for weights that `pgd` and `trades` runs made; not run yet",
 }
 
@@ -170,9 +180,7 @@ def load(name: str, config: Config, folder: Path) -> nn.Module:
             f"no network {name!r}: it is none of the shipped {sorted(nets.SHIPPED)}, and there is"
             f" no {path}"
         )
-    model = NETWORKS[_network_of(path, config)]()
-    model.load_state_dict({k: _full(v) for k, v in load_file(find(path)).items()})
-    return model.to(nets.best_device()).eval()
+    return read_into(NETWORKS[_network_of(path, config)](), path)
 
 
 def _network_of(path: Path, config: Config) -> str:
@@ -181,10 +189,6 @@ def _network_of(path: Path, config: Config) -> str:
     made = json.loads(record.read_text())["config"] if record.exists() else {}
     usual = USUAL_NETWORK[made.get("dataset", config.dataset)]
     return known("network", config.network or made.get("network") or usual, NETWORKS)
-
-
-def _full(v: Tensor) -> Tensor:
-    return v.float() if v.is_floating_point() else v
 
 
 def train(one: Training, job: Job) -> nn.Module:

@@ -3,6 +3,7 @@
 A new data set, network or recipe is a new row of a table.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -84,6 +85,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "mnist-cnn-elu": lambda: smooth(nets.mnist_cnn()),
     "dm-large": nets.dm_large,
     "cnn7": lambda: initialise_for_intervals(nets.cnn7()),
+    "cnn7-8": lambda: initialise_for_intervals(nets.cnn7(width=8)),  # an eighth as wide
     "cnn7-mnist": lambda: initialise_for_intervals(nets.cnn7(1, 28)),
     "cnn7-mnist-8": lambda: initialise_for_intervals(nets.cnn7(1, 28, 8)),  # an eighth as wide
     "preact-resnet18": nets.preact_resnet18,
@@ -116,6 +118,21 @@ def known(argument: str, value: str, table: dict[str, Any]) -> str:
     if value not in table:
         raise ValueError(f"{argument} must be one of {sorted(table)}, got {value!r}")
     return value
+
+
+COUNTS = (
+    "epochs batch_size train_batch steps watch_steps test_steps test_images validation_images"
+    " images watch_images attacked_images apgd_images strong_images"
+)
+LEAST = {"eps": 0} | dict.fromkeys(COUNTS.split(), 1)
+
+
+def check_counts(config: Any) -> None:
+    """ValueError, before anything runs, where a setting is less than it can be (`LEAST`)."""
+    for name, least in LEAST.items():
+        value = getattr(config, name, None)
+        if value is not None and not least <= value < math.inf:
+            raise ValueError(f"{name} must be >= {least} and finite, got {value}")
 
 
 def numbers(argument: str, text: str, kind: type) -> list:

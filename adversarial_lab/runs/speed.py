@@ -4,10 +4,12 @@ A GPU of today computes faster in half precision, with pixels' channels last. Pr
 with bfloat16 instructions gains twofold, one without loses tenfold. So on a CPU a probe tells.
 """
 
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,7 +21,7 @@ from torch.utils.flop_counter import flop_registry
 from adversarial_lab.nets import PreActBlock
 from adversarial_lab.training import Objective
 
-SPEEDS = ("plain", "half", "compiled")  # compiled: in half precision too; on a CPU as half
+SPEEDS = ("plain", "half", "compiled")  # compiled: in half precision too
 MARGIN = 0.9  # of the time of torch's own way: what another way must take at most to be chosen
 LOSS_SCALE = 1024.0  # of float16 gradients, which underflow below 6e-8
 
@@ -66,17 +68,35 @@ class InHalf(nn.Module):
             return self.model(x).float()
 
 
+_LIMITS = [SPEEDS[-1]]
+
+
+@contextmanager
+def at_most(limit: str) -> Iterator[None]:
+    """Inside, a run computes in this way at most, whatever it wishes: others failed here."""
+    _LIMITS.append(limit)
+    try:
+        yield
+    finally:
+        _LIMITS.pop()
+
+
 def speed(device: torch.device, wish: str) -> Speed:
     """The wish, one of `SPEEDS`, as far as the device grants it; on a CPU a short probe tells."""
     if wish not in SPEEDS:
         raise ValueError(f"speed must be one of {SPEEDS}, got {wish!r}")
+    wish = min(wish, *_LIMITS, key=SPEEDS.index)
     if wish == "plain":
         return Speed(device, None, False, channels_last=device.type == "cuda")
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.bfloat16 if native else torch.float16
-        return Speed(device, half, wish == "compiled", channels_last=True)
-    return fastest(probe()) if device.type == "cpu" else Speed(device, None, False)
+        how = Speed(device, half, False, channels_last=True)
+    elif device.type == "cpu":
+        how = fastest(probe())
+    else:
+        return Speed(device, None, False)
+    return replace(how, compiled=True) if wish == "compiled" and compiles(device) else how
 
 
 CPU_WAYS = {
@@ -84,6 +104,18 @@ CPU_WAYS = {
     "float32, channels last": Speed(torch.device("cpu"), None, False, channels_last=True),
     "bfloat16, channels last": Speed(torch.device("cpu"), torch.bfloat16, False, True),
 }
+
+
+@cache
+def compiles(device: torch.device) -> bool:
+    """Can torch.compile make a program for this device? It wants a compiler; without, says why."""
+    try:
+        torch.compile(lambda v: v.sin() + 1)(torch.ones(3, device=device, requires_grad=True))
+    except Exception as error:  # whatever its back end raises, the eager network does the same work
+        reason = str(error).strip().splitlines() or [""]
+        print(f"not compiled: {type(error).__name__}: {reason[0][:200]}", file=sys.stderr)
+        return False
+    return True
 
 
 def fastest(seconds: dict[str, float]) -> Speed:
@@ -180,11 +212,11 @@ def matmul_rate(how: Speed, *, side: int | None = None, repeats: int = 10) -> fl
     gpu = how.device.type == "cuda"
     side = side or (8192 if gpu else 512)
     a = torch.randn(side, side, device=how.device, dtype=how.half or torch.float32)
-    seconds = min(_seconds(lambda: a @ a, gpu) for _ in range(repeats))
+    seconds = min(seconds_of(lambda: a @ a, gpu) for _ in range(repeats))
     return 2 * side**3 / seconds
 
 
-def _seconds(work: Callable[[], Any], gpu: bool) -> float:
+def seconds_of(work: Callable[[], Any], gpu: bool) -> float:
     wait: Callable[[], Any] = torch.cuda.synchronize if gpu else lambda: None
     wait()
     began = time.perf_counter()

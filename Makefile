@@ -1,20 +1,35 @@
 .DEFAULT_GOAL := help
-.PHONY: help book test lint bench serve clean clean-all
+.PHONY: help address book quick test lint bench serve release clean clean-all
 
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 WORKERS ?= 2
 PORT ?= 8000
+TORCH ?=
 
 # Pages, tests and kernels run side by side; each of them on one core.
 export OMP_NUM_THREADS ?= 1
+
+define check_python
+@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+  echo "Adversarial Lab needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
+  exit 1; }
+endef
 
 help: ## Show this list.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 book: $(VENV)/installed ## Run the pages, build the book, export the notebooks.
 	@$(RUN) -m tools.build_book
+
+# Compiled modules are kept, whatever the environment says: without them each start of the tests
+# checks 180 modules anew, and takes twice as long.
+quick test: export PYTHONDONTWRITEBYTECODE =
+
+quick: $(VENV)/installed ## Run the tests that need no book, browser or sandbox, while you work.
+	@$(RUN) -m pytest -n $(WORKERS) -q -m "not (book or browser or sandbox or slow)" \
+	  --ignore=tests/browser
 
 test: book ## Build the book, then run every test.
 	@$(RUN) -m pytest -n $(WORKERS) -rs
@@ -25,16 +40,20 @@ lint: $(VENV)/installed ## Check style, format and types.
 	$(RUN) -m mypy
 
 bench: $(VENV)/bench-installed ## Compare speed with the other libraries.
-	@$(RUN) -m benchmarks
-	@$(RUN) -m benchmarks.bench_trades
-	@$(RUN) -m benchmarks.bench_attacks
-	@$(RUN) -m benchmarks.bench_certified
-	@$(RUN) -m benchmarks.bench_cka
-	@$(RUN) -m benchmarks.bench_transport
-	@$(RUN) -m benchmarks.bench_multimarginal
+	@$(RUN) -m benchmarks $(if $(ROUNDS),--rounds $(ROUNDS))
 
 serve: book ## Show the built book at http://localhost:8000.
 	@$(RUN) -m http.server $(PORT) --bind localhost --directory _build/html
+
+# Only what stands on the command line is meant: REPO or BRANCH may be in anybody's environment.
+given = $(if $(findstring command,$(origin $1)),--$2 '$(subst ','\'',$($1))')
+
+address: ## Set where it is published: REPO=owner/name [BRANCH=main] [SITE=...]; REPO= unsets.
+	$(check_python)
+	@$(PYTHON) -m tools.address $(call given,REPO,repo) $(call given,BRANCH,branch) $(call given,SITE,site)
+
+release: $(VENV)/installed ## Tag a version and build its wheel: VERSION=0.2.0 [DRY_RUN=1].
+	@$(RUN) -m tools.release $(call given,VERSION,version) $(if $(DRY_RUN),--dry-run)
 
 clean: ## Remove the site and the tools' caches; keeps .venv and the executed pages.
 	mkdir -p _build && find _build -mindepth 1 -maxdepth 1 ! -name .jupyter_cache -exec rm -rf {} +
@@ -43,12 +62,20 @@ clean: ## Remove the site and the tools' caches; keeps .venv and the executed pa
 clean-all: clean ## Remove the executed pages, too: the next build runs them all.
 	rm -rf _build
 
-$(VENV)/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
-	  echo "Adversarial Lab needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; \
-	  exit 1; }
+# TORCH=cpu, or another build of PyTorch that uv knows: pip cannot be asked for one by its name.
+ifeq ($(TORCH),)
+INSTALL = $(RUN) -m pip install --quiet
+else
+INSTALL = $(RUN) -m pip install --quiet 'uv>=0.7' && \
+  $(RUN) -m uv pip install --python $(RUN) --quiet --compile-bytecode --torch-backend $(TORCH)
+endif
+
+# The library itself is this folder, and importable from any other.
+$(VENV)/installed: requirements.txt pyproject.toml
+	$(check_python)
 	$(PYTHON) -m venv $(VENV)
-	$(RUN) -m pip install --quiet --requirement requirements.txt
+	$(INSTALL) --requirement requirements.txt
+	$(RUN) -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 # The peers pin old versions of what the book needs, so all they need is listed and pip asks nothing.

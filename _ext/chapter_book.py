@@ -4,7 +4,7 @@
   keep the chapter's numbers.
 * A page runs again when the library or the recorded results under it change.
 * Docstrings may use the pages' own notation.
-* Colab and Binder open the generated notebooks.
+* Where it is published, or that it is not: published.py.
 * The ledger of claims is written from the tests.
 * `_build/numbers.json` says what every label came to be called, for tools/export_notebooks.py.
 * Screen readers can read what the extensions write; singlehtml and epub build as well.
@@ -24,7 +24,8 @@ from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collect
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))  # autodoc documents this checkout, installed or not
 
-from claims_ledger import Claims  # noqa: E402  (which needs the line above, as does the next)
+import published  # noqa: E402  (which needs the line above, as do the next)
+from claims_ledger import Claims  # noqa: E402
 
 from tools import page_key  # noqa: E402
 
@@ -41,9 +42,9 @@ def setup(app):
     app.connect("builder-inited", repair_other_builders)
     app.connect("source-read", stamp_page)
     app.connect("autodoc-process-docstring", read_docstring)
-    app.connect("html-page-context", open_notebooks, priority=900)
     app.connect("html-page-context", repair_markup)
     app.connect("build-finished", write_numbers)
+    published.setup(app)
     silence_thebe(app)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
 
@@ -115,16 +116,6 @@ def number_equations(app):
     MathDomain.note_equation = note
 
 
-def open_notebooks(app, pagename, templatename, context, doctree):
-    """Colab and Binder cannot open a .md page: point them at notebooks/<stem>.ipynb."""
-    stem = pagename.rpartition("/")[2]
-    hosts = ("colab.research", "mybinder.org")
-    buttons = [b for group in context.get("header_buttons", []) for b in group.get("buttons", [])]
-    for button in buttons:
-        if any(host in button.get("url", "") for host in hosts):
-            button["url"] = button["url"].replace(f"{pagename}.md", f"notebooks/{stem}.ipynb")
-
-
 def repair_markup(app, pagename, templatename, context, doctree):
     """What screen readers trip over: a retired role in bibliographies, ids given twice."""
     body = context.get("body", "").replace('role="doc-biblioentry"', 'role="listitem"')
@@ -179,7 +170,7 @@ def _numbered(env):
 def silence_thebe(app):
     """Drop sphinx-thebe, unused here: its script throws on every page."""
     for event in ("env-before-read-docs", "doctree-resolved"):
-        _disconnect(app, event, "sphinx_thebe")
+        published.disconnect(app, event, "sphinx_thebe")
 
 
 def repair_other_builders(app):
@@ -189,10 +180,4 @@ def repair_other_builders(app):
     if name in handlers and app.builder.format == "html":
         handlers[name] = {**handlers["html"], **handlers[name]}
     if name == "epub":
-        _disconnect(app, "html-page-context", "sphinx_book_theme")
-
-
-def _disconnect(app, event, module):
-    for listener in list(app.events.listeners[event]):
-        if listener.handler.__module__.startswith(module):
-            app.disconnect(listener.id)
+        published.disconnect(app, "html-page-context", "sphinx_book_theme")

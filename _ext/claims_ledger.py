@@ -7,8 +7,8 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.util.docutils import SphinxDirective
 
+from adversarial_lab import address
 from tools import claims
-from tools.book import config
 
 HEADER = ["Section", "Statement", "Status", "Test, or why there is none"]
 WIDTHS = [10, 40, 15, 35]
@@ -61,9 +61,7 @@ def _table(rows):
 
 def _cells(claim):
     """Text as it stands in the marker: nothing in it is markup."""
-    test = nodes.Text(claim.why)
-    if claim.test:
-        test = nodes.reference("", "", nodes.literal("", claim.test), refuri=_address(claim))
+    test = _test(claim) if claim.test else nodes.Text(claim.why)
     section = claim.section.capitalize()
     return [nodes.Text(section), nodes.Text(claim.statement), nodes.Text(claim.status), test]
 
@@ -72,6 +70,7 @@ def _row(cells):
     return nodes.row("", *[nodes.entry("", nodes.paragraph("", "", cell)) for cell in cells])
 
 
-def _address(claim):
-    """Of the file, not of the line: lines move with every edit, and the site would be stale."""
-    return "{url}/blob/{branch}/".format(**config()["repository"]) + claim.file
+def _test(claim):
+    """Its name and a link to the file, not to the line: lines move, and the site would be stale."""
+    name, place = nodes.literal("", claim.test), address.read()
+    return nodes.reference("", "", name, refuri=place.blob(claim.file)) if place else name

@@ -24,11 +24,17 @@ CHAPTER = (
     "transport",  # 17.6.4 to 17.6.6
 )
 LECTURE = ("robust_objectives", "multimarginal", "barycenter", "meanfield")
-SHARED = ("threat", "training", "nets", "data", "explore", "figures", "show", "quiz")
-WORK = ("demos", "exercises", "records", "runs")
+SHARED = ("threat", "norms", "measures", "training", "nets", "data")
+SHOWN = ("explore", "figures", "show", "quiz")
+WORK = ("address", "demos", "exercises", "files", "needs", "records", "runs")
 
-_PARTS = (*CHAPTER, *LECTURE, *SHARED, *WORK)
-_HOMES = {"check": "exercises.student"}  # what a notebook's first cell imports, in no time
+_PARTS = (*CHAPTER, *LECTURE, *SHARED, *SHOWN, *WORK)
+# what a notebook's first cell imports, in no time
+_HOMES = {
+    "check": "exercises.student",
+    "check_all": "exercises.student",
+    "export": "exercises.student",
+}
 
 
 def __getattr__(name: str) -> Any:

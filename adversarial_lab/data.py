@@ -26,6 +26,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
+from adversarial_lab.needs import or_say
+
 VARIABLE = "ADVERSARIAL_LAB_DATA"
 SPLITS = ("train", "test")
 MINI_COLUMNS = 25  # images per row of an embedded sprite
@@ -171,7 +173,8 @@ def _own_folder() -> list[Path]:
 
 def _cache() -> Path:
     """Where downloads are kept: the platform's cache folder, as pooch knows it."""
-    import pooch
+    with or_say(f"a full data set that is not in the folder {VARIABLE} needs"):
+        import pooch
 
     return Path(pooch.os_cache("adversarial-lab"))
 
@@ -215,7 +218,8 @@ def _download(file: str) -> None:
 
 def _fetch(url: str, file: str) -> None:
     """Download an archive, check what it holds, keep that; of anything else nothing stays."""
-    import pooch
+    with or_say("a download needs"):
+        import pooch
 
     print(f"Downloading {url}", file=sys.stderr)
     root, folder = _cache(), file.split("/")[0]

@@ -78,7 +78,7 @@ def largest(name: str, instead: str, split: str = "train") -> data.Dataset:
     """A data set, or the one to take instead where it can neither be found nor fetched."""
     try:
         return data.load(name, split)
-    except FileNotFoundError:
+    except (FileNotFoundError, ModuleNotFoundError):  # the latter where pooch is missing
         print(f"{name} is not here and cannot be fetched, so this uses {instead}.")
         return data.load(instead, split)
 

@@ -17,14 +17,18 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Any
 
-import matplotlib
 import numpy as np
-from cycler import cycler
-from matplotlib.axes import Axes
-from matplotlib.collections import QuadMesh
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage, FigureImage
-from PIL import Image
+
+from adversarial_lab.needs import or_say
+
+with or_say("a figure needs"):
+    import matplotlib
+    from cycler import cycler
+    from matplotlib.axes import Axes
+    from matplotlib.collections import QuadMesh
+    from matplotlib.figure import Figure
+    from matplotlib.image import AxesImage, FigureImage
+    from PIL import Image
 
 PALETTE: dict[str, str] = {
     "blue": "#0072B2",

@@ -5,7 +5,8 @@ units everywhere. Weights are safetensors in half precision, each with the JSON 
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.resources import as_file, files
 
 import torch
@@ -245,9 +246,24 @@ def _build(name: str) -> nn.Module:
     return SHIPPED[name]()
 
 
+_ASKED: list[torch.device] = []
+
+
 def best_device() -> torch.device:
-    """CUDA, else Apple's MPS, else the CPU."""
+    """The device asked for by `on_device`; CUDA, else Apple's MPS, else the CPU."""
+    if _ASKED:
+        return _ASKED[-1]
     for kind, here in (("cuda", torch.cuda.is_available), ("mps", torch.backends.mps.is_available)):
         if here():
             return torch.device(kind)
     return torch.device("cpu")
+
+
+@contextmanager
+def on_device(device: torch.device) -> Iterator[None]:
+    """Inside, `best_device` is this one, whatever else there is."""
+    _ASKED.append(device)
+    try:
+        yield
+    finally:
+        _ASKED.pop()

@@ -46,7 +46,7 @@ def ascend(
             f"f has a NaN gradient in {bad} of {len(z)} examples: an attack"
             " that cannot move proves nothing (Section 17.2)"
         )
-    return threat.project(threat.step(z.detach(), g, step_size, rng), x)
+    return threat.project(x, threat.step(z.detach(), g, step_size, rng))
 
 
 def pgd_path(
@@ -71,7 +71,7 @@ def pgd_path(
         raise ValueError(
             f"start must be finite and of x's shape {tuple(x.shape)}, got {tuple(start.shape)}"
         )
-    z = threat.sample(x, rng) if start is None else threat.project(start, x)
+    z = threat.sample(x, rng) if start is None else threat.project(x, start)
     yield z
     for _ in range(steps):
         z = ascend(f, z, x, threat, step_size, rng)

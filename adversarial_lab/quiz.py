@@ -11,9 +11,8 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from adversarial_lab.figures import static_text
-
-_FOLDER = resources.files("adversarial_lab").joinpath("_quiz")
+_PACKAGE = resources.files("adversarial_lab")
+_FOLDER, _STYLE = _PACKAGE / "_quiz", _PACKAGE / "_static/quiz.css"
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Quiz:
         name = f"advq-{self.stem}"
         parts = [_question(q, f"{name}-{k}", k) for k, q in enumerate(self.questions, 1)]
         group = f'<div class="advq" role="group" aria-label="Check yourself">{"".join(parts)}</div>'
-        return f"<style>{static_text('quiz.css')}</style>{group}"
+        return f"<style>{_STYLE.read_text(encoding='utf-8')}</style>{group}"
 
     def text(self) -> str:
         """Questions and choices, without the answers."""

@@ -63,8 +63,20 @@ def _scales(run: str) -> dict[str, Any]:
 
 
 def results() -> Path | None:
-    """The folder of records, seen from a page or from the root of a checkout; None elsewhere."""
-    return next((p for p in (Path("results"), Path("book/results")) if p.is_dir()), None)
+    """The folder of records: of the checkout one works in, else of the checkout of this package.
+
+    Looked for upwards from the working directory (a notebook's is its own folder), in it, and
+    upwards from the package; None where neither lies in a checkout.
+    """
+    here, package = Path.cwd(), Path(__file__).parent
+    if (found := _upwards(here)) is None and any((here / "results").glob("*.json")):
+        return here / "results"
+    return found or _upwards(package)
+
+
+def _upwards(place: Path) -> Path | None:
+    folders = (folder / "book/results" for folder in (place, *place.parents))
+    return next((folder for folder in folders if folder.is_dir()), None)
 
 
 def made_by(run: str) -> list[Record]:

@@ -2,33 +2,36 @@ r"""Section 17.1: what the adversary may do, $N(x)=\{x':\|x'-x\|\le\varepsilon\}
 
 Every module takes a `ThreatModel` for norm, radius and valid range, and nothing else. Inputs live
 in data units (pixels in [0, 1]); a network that wants normalised inputs normalises inside its own
-``forward``. A norm is one row of the table `GEOMETRIES`.
+``forward``. What a norm is stands in its row of `norms.GEOMETRIES`.
 """
 
 import math
 import warnings
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from adversarial_lab.norms import (
+    GEOMETRIES,
+    Box,
+    Rng,
+    dual_length,
+    into,
+    rounded_to,
+    row_of,
+    single,
+    wide,
+)
+from adversarial_lab.norms import Geometry as Geometry
+from adversarial_lab.norms import Rows as Rows
+from adversarial_lab.norms import normal_like as normal_like
+
 Points = Float[Tensor, "n *d"]
-Rows = Float[Tensor, "n d"]  # one flattened example a row
-Box = tuple[float, float] | None  # the valid range of every coordinate; None: no limits
-Rng = torch.Generator | None  # None: torch's global generator
-
-
-@dataclass(frozen=True)
-class Geometry:
-    """What a norm means to an attack, on flattened examples."""
-
-    length: Callable[[Rows], Tensor]  # the norm of each row
-    project: Callable[[Rows, Rows, float, Box], Tensor]  # z into the ball around x and the box
-    steepest: Callable[[Rows, Rng], Tensor]  # argmax of <g, v> over the unit ball
-    step: Callable[[Rows, Rows, float, Box, Rng], Tensor]  # from z along g, of a given length
-    sample: Callable[[Rows, Rng], Tensor]  # uniform in the unit ball
+HALF_UNIT = 0.51  # of a last place: what one rounding moves a number by, and a hair
+LENGTH_UNITS = 4  # last places by which a length may be off: its own roundings and those of eps
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,7 @@ class ThreatModel:
 
     norm: a key of `GEOMETRIES`; eps: radius in data units; box: (l, u) or None for no limits.
     Raises ValueError on an unknown norm, an eps that is negative, not finite or (linf) wider than
-    the box, and on an empty box.
+    the box, on an empty box, and on an eps or a box of several numbers.
     """
 
     norm: str
@@ -45,14 +48,13 @@ class ThreatModel:
     box: Box = (0.0, 1.0)
 
     def __post_init__(self) -> None:
-        if not isinstance(self.norm, str) or self.norm not in GEOMETRIES:
-            raise ValueError(f"norm must be one of {sorted(GEOMETRIES)}, got {self.norm!r}")
+        row_of(self.norm, GEOMETRIES)
+        object.__setattr__(self, "eps", _number("eps", self.eps))
         if not (self.eps >= 0 and math.isfinite(self.eps)):
             raise ValueError(f"eps must be finite and >= 0 in data units, got {self.eps}")
         if self.box is None:
             return
-        if len(self.box) != 2 or not self.box[0] < self.box[1]:
-            raise ValueError(f"box must be (low, high) with low < high, got {self.box}")
+        object.__setattr__(self, "box", _interval(self.box))
         low, high = self.box
         if self.norm == "linf" and self.eps > high - low:
             raise ValueError(
@@ -66,24 +68,48 @@ class ThreatModel:
 
     def distance(self, x: Points, z: Points) -> Float[Tensor, " n"]:
         r"""$\|z-x\|$ of each example, in data units."""
-        return GEOMETRIES[self.norm].length((z - x).flatten(1))
+        away = single(z) - single(x)
+        return GEOMETRIES[self.norm].length(away.flatten(1)).to(x.dtype)
 
-    def contains(self, x: Points, z: Points, *, slack: float = 1e-5) -> Bool[Tensor, " n"]:
-        """True where z lies in N(x), up to `slack` in data units for float32 rounding."""
-        inside = self.distance(_wide(x), _wide(z)) <= self.eps + slack
+    def dual_norm(self, g: Points) -> Float[Tensor, " n"]:
+        r"""$\|g\|_*=\max_{\|v\|\le1}\langle g,v\rangle$ of each example: l1 for linf, l2 for l2."""
+        return dual_length(self.norm, g.flatten(1))
+
+    def contains(self, x: Points, z: Points) -> Bool[Tensor, " n"]:
+        r"""True where z lies in N(x), up to the roundings of its dtype, computed in float64.
+
+        $\|(|z-x|-u|z|)_+\|\le\varepsilon(1+8u)$: z may be what one rounding of each coordinate
+        makes of a point of the ball, whose radius may be rounded too. u is the unit roundoff of
+        the coarser dtype of x and z: $2^{-24}$ for float32, $2^{-11}$ for float16, $2^{-8}$ for
+        bfloat16. The box has no slack. Raises ValueError where x lies outside the box.
+        """
+        self._check_centre(x)
+        unit = max(torch.finfo(v.dtype).eps for v in (x, z))
+        tiny = max(torch.finfo(v.dtype).tiny for v in (x, z))  # below it the spacing is constant
+        ends, start = wide(z.flatten(1)), wide(x.flatten(1))
+        rounded = ends.abs().clamp_(min=tiny).mul_(HALF_UNIT * unit)
+        away = (ends - start).abs_().sub_(rounded).clamp_(min=0)
+        length = GEOMETRIES[self.norm].length(away)
+        own = math.sqrt(ends.shape[1]) * torch.finfo(ends.dtype).eps  # of the sum just taken
+        inside = length <= self.eps * (1 + LENGTH_UNITS * unit + own)
         if self.box is not None:
             low, high = self.box
             inside &= ((z >= low) & (z <= high)).flatten(1).all(1)
         return inside
 
-    def project(self, z: Points, x: Points) -> Points:
+    def project(self, x: Points, z: Points) -> Points:
         r"""$\Pi_{N(x)}(z)$, Section 17.1.1: the nearest point of N(x), for x inside the box.
 
         Exact for linf and l1. For l2 with a box: ball first, then box, which lies in N(x) but is
-        not always its nearest point. Up to one rounding of the dtype in each coordinate.
+        not always its nearest point. float16 and bfloat16 are computed in float32 and rounded
+        once: `contains` holds for the result in every dtype. Raises ValueError where x lies outside
+        the box, as it does when x and z are swapped (on a CPU; a GPU is not made to wait for it).
         """
-        flat = GEOMETRIES[self.norm].project(z.flatten(1), x.flatten(1), self.eps, self.box)
-        return flat.view(x.shape)
+        if x.device.type == "cpu":
+            self._check_centre(x)
+        start, ends = (single(v.flatten(1)) for v in (x, z))
+        flat = GEOMETRIES[self.norm].project(start, ends, self.eps, rounded_to(x.dtype, self.box))
+        return self._as(x, flat)
 
     def steepest(self, g: Points, rng: Rng = None) -> Points:
         r"""$\arg\max_{\|v\|\le1}\langle g,v\rangle$, the step of Section 17.1.1.
@@ -105,9 +131,12 @@ class ThreatModel:
 
     def sample(self, x: Points, rng: Rng = None) -> Points:
         """Start of Section 17.1.1: x plus a uniform draw from the eps-ball, moved into the box."""
-        flat = x.flatten(1)
-        start = flat + self.eps * GEOMETRIES[self.norm].sample(flat, rng)
-        return (start if self.box is None else start.clamp(*self.box)).view(x.shape)
+        flat = single(x.flatten(1))
+        return self._as(x, flat + self.eps * GEOMETRIES[self.norm].sample(flat, rng))
+
+    def _as(self, x: Points, flat: Rows) -> Points:
+        """Flat rows in the shape and dtype of x, inside the box as that dtype knows it."""
+        return into(self.box, flat.to(x.dtype)).view(x.shape)
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError unless x is a non-empty finite float batch (n, *d) inside the box."""
@@ -119,151 +148,53 @@ class ThreatModel:
             raise ValueError(
                 f"x must be finite, got {int((~x.isfinite()).sum())} NaN or inf values"
             )
-        if self.box is not None:
-            self._check_box(x, *self.box)
-
-    def _check_box(self, x: Tensor, low: float, high: float) -> None:
-        if x.min() < low or x.max() > high:
-            raise ValueError(
-                f"x must lie in the box {self.box}, got [{x.min():.4g}, {x.max():.4g}]:"
-                " normalise inside the model, not before the attack"
-            )
-        corner = torch.full((1, x[0].numel()), float(high - low))
-        diameter = GEOMETRIES[self.norm].length(corner).item()
-        if self.norm != "linf" and self.eps >= diameter:
+        self._check_centre(x, "normalise inside the model, not before the attack")
+        if self.box is not None and self.norm != "linf" and self.eps > self.diameter(x):
             warnings.warn(
-                f"eps={self.eps} in {self.norm} covers the whole box (diameter {diameter:.4g}):"
-                f" every input can become every other (did you mean {self.eps}/255?)",
-                stacklevel=4,
+                f"eps={self.eps} in {self.norm} covers the whole box (diameter"
+                f" {self.diameter(x):.4g}): every input can become every other"
+                f" (did you mean {self.eps}/255?)",
+                stacklevel=3,
+            )
+
+    def diameter(self, x: Points) -> float:
+        """The largest distance in the box, inf without one: at this eps N(x) is all of it."""
+        if self.box is None:
+            return math.inf
+        low, high = self.box
+        corner = torch.full((1, x[0].numel()), float(high - low), dtype=torch.float64)
+        return GEOMETRIES[self.norm].length(corner).item()
+
+    def _check_centre(self, x: Points, way_out: str = "x comes first, then z") -> None:
+        if self.box is None or x.numel() == 0:
+            return
+        low, high = x.aminmax()
+        if low < self.box[0] or high > self.box[1]:
+            raise ValueError(
+                f"x must lie in the box {self.box}, got [{low:.4g}, {high:.4g}]: {way_out}"
             )
 
 
-def _uniform(like: Tensor, rng: Rng, shape: tuple[int, ...] | None = None) -> Tensor:
-    # drawn where the generator lives, so one CPU seed gives the same noise on every device
-    device = like.device if rng is None else rng.device
-    draw = torch.rand(shape or like.shape, generator=rng, dtype=like.dtype, device=device)
-    return draw.to(like.device)
+def _number(name: str, value: Any) -> float:
+    """The value as one float; one for each coordinate is refused with the way out."""
+    try:
+        if not isinstance(value, str):
+            return float(value)
+    except (TypeError, ValueError, RuntimeError):
+        pass
+    shape = getattr(value, "shape", None)
+    got = repr(value) if shape is None else f"shape {tuple(shape)}"
+    raise ValueError(
+        f"{name} must be one number in data units, got {got}: for one per channel or feature,"
+        " pass inputs scaled so that it is the same for all, and undo that in the model's forward"
+    )
 
 
-def normal_like(like: Tensor, rng: Rng) -> Tensor:
-    """Standard normal noise of the shape, dtype and device of `like`."""
-    device = like.device if rng is None else rng.device
-    draw = torch.randn(like.shape, generator=rng, dtype=like.dtype, device=device)
-    return draw.to(like.device)
-
-
-def _wide(v: Tensor) -> Tensor:
-    # sums over many coordinates in double, good to one rounding in the end (MPS has no double)
-    return v if v.device.type == "mps" else v.double()
-
-
-def _into(box: Box, z: Tensor) -> Tensor:
-    return z if box is None else z.clamp(*box)
-
-
-def _linf_length(v: Rows) -> Tensor:
-    return v.abs().amax(1)
-
-
-def _linf_project(z: Rows, x: Rows, eps: float, box: Box) -> Tensor:
-    return _into(box, torch.clamp(z, x - eps, x + eps))
-
-
-def _linf_steepest(g: Rows, rng: Rng) -> Tensor:
-    return g.sign()
-
-
-def _linf_step(z: Rows, g: Rows, size: float, box: Box, rng: Rng) -> Tensor:
-    return z + size * _linf_steepest(g, rng)
-
-
-def _linf_sample(like: Rows, rng: Rng) -> Tensor:
-    return 2 * _uniform(like, rng) - 1
-
-
-def _l2_length(v: Rows) -> Tensor:
-    return torch.linalg.vector_norm(v, dim=1)
-
-
-def _l2_project(z: Rows, x: Rows, eps: float, box: Box) -> Tensor:
-    delta = z - x
-    length = _l2_length(_wide(delta))[:, None]
-    shrink = (eps / length.clamp(min=eps)) if eps else torch.zeros_like(length)
-    return _into(box, x + delta * shrink.to(z.dtype))
-
-
-def _l2_steepest(g: Rows, rng: Rng) -> Tensor:
-    largest = g.abs().amax(1, keepdim=True)
-    dead = largest == 0
-    if dead.any():
-        g = torch.where(dead, normal_like(g, rng), g)
-        largest = g.abs().amax(1, keepdim=True)
-    g = g / largest  # else the squares of a 1e-30 gradient underflow to 0
-    return g / _l2_length(g)[:, None]
-
-
-def _l2_step(z: Rows, g: Rows, size: float, box: Box, rng: Rng) -> Tensor:
-    return z + size * _l2_steepest(g, rng)
-
-
-def _l2_sample(like: Rows, rng: Rng) -> Tensor:
-    direction = _l2_steepest(normal_like(like, rng), rng)
-    radius = _uniform(like, rng, (len(like), 1)) ** (1 / like.shape[1])
-    return direction * radius
-
-
-def _l1_length(v: Rows) -> Tensor:
-    return v.abs().sum(1)
-
-
-def _l1_project(z: Rows, x: Rows, eps: float, box: Box) -> Tensor:
-    r"""Nearest point of ball and box: $\delta_i=\mathrm{sign}(d_i)\,[\,|d_i|-\lambda]_0^{c_i}$.
-
-    c_i is the room to the box in the direction of d_i = z_i - x_i. The length is piecewise linear
-    and falls with lambda, with kinks at |d_i| - c_i and |d_i|; sorting them finds lambda exactly.
-    """
-    delta = _wide(z) - _wide(x)
-    size = delta.abs()
-    room = size if box is None else torch.where(delta > 0, box[1] - x, x - box[0])
-    room = torch.minimum(room, size)
-    kinks, order = torch.cat([size - room, size], 1).sort(1)
-    # the slope falls by 1 where a coordinate leaves its wall and rises by 1 where it reaches 0
-    turn = torch.cat([-torch.ones_like(size), torch.ones_like(size)], 1).gather(1, order)
-    slope = turn.cumsum(1)
-    drop = (slope[:, :-1] * kinks.diff(dim=1)).cumsum(1)
-    length = room.sum(1, keepdim=True) + torch.cat([torch.zeros_like(kinks[:, :1]), drop], 1)
-    last = ((length > eps).sum(1, keepdim=True) - 1).clamp(min=0)  # the kink just left of lambda
-    beyond = (length.gather(1, last) - eps).clamp(min=0) / -slope.gather(1, last).clamp(max=-1)
-    shift = torch.where(length[:, :1] > eps, kinks.gather(1, last) + beyond, 0.0)
-    shorter = delta.sign() * torch.minimum((size - shift).clamp(min=0), room)
-    return _into(box, x + shorter.to(x.dtype))
-
-
-def _l1_steepest(g: Rows, rng: Rng) -> Tensor:
-    largest = g.abs().argmax(1, keepdim=True)
-    return torch.zeros_like(g).scatter(1, largest, g.gather(1, largest).sign())
-
-
-def _l1_step(z: Rows, g: Rows, size: float, box: Box, rng: Rng) -> Tensor:
-    if box is None:
-        return z + size * _l1_steepest(g, rng)
-    room = torch.where(g > 0, box[1] - z, z - box[0]).clamp(min=0) * (g != 0)
-    order = g.abs().argsort(1, descending=True)
-    room = room.gather(1, order)
-    spent = room.cumsum(1) - room  # by the coordinates with larger gradients
-    share = torch.minimum((size - spent).clamp(min=0), room)
-    return z + g.sign() * torch.zeros_like(z).scatter(1, order, share)
-
-
-def _l1_sample(like: Rows, rng: Rng) -> Tensor:
-    # d of d + 1 exponentials over their sum are uniform in the simplex; random signs, in the ball
-    share = -torch.log1p(-_uniform(like, rng, (len(like), like.shape[1] + 1)))
-    sign = torch.where(_uniform(like, rng) < 0.5, -1.0, 1.0).to(like.dtype)
-    return sign * share[:, :-1] / share.sum(1, keepdim=True)
-
-
-GEOMETRIES: dict[str, Geometry] = {
-    "linf": Geometry(_linf_length, _linf_project, _linf_steepest, _linf_step, _linf_sample),
-    "l2": Geometry(_l2_length, _l2_project, _l2_steepest, _l2_step, _l2_sample),
-    "l1": Geometry(_l1_length, _l1_project, _l1_steepest, _l1_step, _l1_sample),
-}
+def _interval(box: Any) -> tuple[float, float]:
+    ends = tuple(box) if hasattr(box, "__len__") else ()
+    if len(ends) != 2:
+        raise ValueError(f"box must be (low, high) with low < high, got {box}")
+    low, high = (_number("box", end) for end in ends)
+    if not low < high:
+        raise ValueError(f"box must be (low, high) with low < high, got {box}")
+    return low, high

@@ -8,7 +8,6 @@ of training done.
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Sized
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +23,7 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from adversarial_lab.files import whole
 from adversarial_lab.threat import Points, ThreatModel
 
 Labels = Int[Tensor, " n"]
@@ -253,11 +253,8 @@ class State:
         tensors: dict[str, Tensor] = {}
         plain = _pack({name: p.state_dict() for name, p in self.parts.items()}, "", tensors)
         text = json.dumps({"history": history, "about": self.about, "state": plain})
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial_file = path.with_name(path.name + ".partial")
-        save_file(tensors, partial_file, metadata={"training": text})
-        os.replace(partial_file, path)
+        with whole(Path(path)) as file:
+            save_file(tensors, file, metadata={"training": text})
 
     def load(self, path: Path) -> list[Row]:
         """Restore every part, return the rows so far; [] without a file."""

@@ -1,34 +1,33 @@
-"""python -m benchmarks [--json FILE] [--rounds N] [--batch-size N] [--threads N] [--images N]"""
+"""All benchmarks, one after the other, each in a process of its own: python -m benchmarks"""
 
-import argparse
-from pathlib import Path
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from importlib import import_module
+from multiprocessing import get_context
 
-import torch
+from benchmarks import harness
 
-from benchmarks import bench_pgd, harness
+NAMES = ("pgd", "trades", "attacks", "certified", "cka", "transport", "multimarginal")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=bench_pgd.__doc__)
-    parser.add_argument("--json", type=Path, help="also write every round to this file")
-    default = bench_pgd.Setting()
-    for name in ("rounds", "batch-size", "threads", "images"):
-        value = getattr(default, name.replace("-", "_"))
-        parser.add_argument(f"--{name}", type=int, default=value, help=f"default: {value or 'all'}")
-    given = vars(parser.parse_args())
-    path = given.pop("json")
-    setting = bench_pgd.Setting(**given)
-    torch.set_num_threads(setting.threads)
-    results = {}
-    for network in bench_pgd.LIMITS:
-        results[network] = bench_pgd.measure(network, setting)
-        print(bench_pgd.report(network, results[network], setting), end="\n\n", flush=True)
-    facts = bench_pgd.facts(setting)
-    print("versions:", ", ".join(f"{k} {v}" for k, v in facts["versions"].items()))
-    print("machine:", ", ".join(f"{k} {v}" for k, v in harness.machine().items()))
-    if path:
-        harness.save(path, results, **facts)
+def perform(name: str, rounds: int | None) -> list[harness.Promise]:
+    """One benchmark; its promises, or that it failed, which is a promise missed."""
+    run = import_module(f"benchmarks.bench_{name}").benchmark
+    try:
+        return harness.listen(run(rounds=rounds) if rounds else run())
+    except Exception as error:  # the others still run
+        print(f"{name} failed: {error!r}", flush=True)
+        return [harness.Promise(name, "runs to its end", type(error).__name__, False)]
+
+
+def benchmark(rounds: int | None = None) -> harness.Said:
+    """All benchmarks against other libraries; with fewer rounds each of them is shorter."""
+    for name in NAMES:
+        yield f"--- {name} ---"
+        with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+            yield from alone.submit(perform, name, rounds).result()
+        yield ""
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.main(benchmark, rounds=(harness.positive, None)))

@@ -5,6 +5,7 @@ judged here: one outside the ball or the box is an error, and robust accuracy is
 gets right on them. Run it by `python -m benchmarks.bench_attacks`.
 """
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -32,7 +33,7 @@ class Setting:
     steps: int = 100
     fab_steps: int = 20  # of FAB: projections sort all pixels, so each takes longer
     queries: int = 1000
-    rounds: int = 5
+    rounds: int = 1
     threads: int = 1
 
 
@@ -107,32 +108,45 @@ def measure(name: str, s: Setting) -> list[harness.Row]:
     """All libraries on one attack."""
     model = nets.shipped(s.network).requires_grad_(False)
     x, y = data.load("mnist-mini", "test", s.images)
-    makers = {lib: partial(make, name, model, x, y, s) for lib, make in LIBRARIES.items()}
-    return harness.race(makers, partial(judge, model, x, y, s), s.rounds, (OURS,))
+    makers, warm = (
+        {lib: partial(make, name, model, x[:n], y[:n], s) for lib, make in LIBRARIES.items()}
+        for n in (len(x), 10)
+    )
+    return harness.race(makers, partial(judge, model, x, y, s), s.rounds, (OURS,), warm)
+
+
+def promise(name: str, rows: list[harness.Row]) -> harness.Promise:
+    """As fast as every peer that is here, and as strong."""
+    peers = [row for row in rows if row.name != OURS and not row.absent]
+    mine = next(row for row in rows if row.name == OURS)
+    promised = f"as fast as every peer, as strong within {POINTS:.1%}"
+    if not peers:
+        return harness.Promise(name, promised, "", None)
+    slowest, best = min(row.ratios[OURS] for row in peers), min(mean(r.accuracy) for r in peers)
+    behind = mean(mine.accuracy) - best
+    kept = slowest >= 1 and behind <= POINTS + 1e-9
+    return harness.Promise(name, promised, f"{slowest:.2f}, {behind:+.1%}", kept)
 
 
 def report(name: str, rows: list[harness.Row], s: Setting) -> str:
     """The table of one attack, with what the project promises: as fast, as strong."""
-    peers = [row for row in rows if row.name != OURS and not row.absent]
-    mine = next(row for row in rows if row.name == OURS)
-    fast = all(row.ratios[OURS] >= 1 for row in peers)
-    strong = all(mean(mine.accuracy) <= mean(row.accuracy) + POINTS + 1e-9 for row in peers)
-    kept = "kept" if fast and strong else "MISSED"
-    limits = {OURS: f"{kept}: as fast as every peer, as strong within {POINTS:.1%}"}
+    limits = {OURS: str(promise(name, rows))}
     title = (
         f"{name}: {s.network}, linf eps {s.eps}, {s.images} MNIST test images, {s.rounds} rounds"
     )
     return harness.table(title, rows, (OURS,), limits)
 
 
-def main() -> None:
-    s = Setting()
+def benchmark(rounds: int = Setting.rounds) -> harness.Said:
+    """The pieces of the standard evaluation against two libraries."""
+    s = Setting(rounds=rounds)
     torch.set_num_threads(s.threads)
     for name in ATTACKS:
-        print(report(name, measure(name, s), s), end="\n\n", flush=True)
-    versions = harness.versions("torch", "adversarial-lab-companion", *PEERS)
-    print("versions:", ", ".join(f"{k} {v}" for k, v in versions.items()))
+        rows = measure(name, s)
+        yield report(name, rows, s) + "\n"
+        yield promise(name, rows)
+    yield harness.told("torch", *PEERS)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(harness.main(benchmark, rounds=(harness.positive, Setting.rounds)))

@@ -3,9 +3,18 @@ import pytest
 import torch
 from hypothesis import settings
 
+MARKED = {"browser": "browser", "chromium": "browser", "sandboxed": "sandbox"}  # by a fixture
+
 torch.set_num_threads(1)
 settings.register_profile("same examples every time", derandomize=True)
 settings.load_profile("same examples every time")
+
+
+def pytest_collection_modifyitems(items):
+    """What a test asks for is what `make quick` must do without."""
+    for item in items:
+        for fixture in MARKED.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKED[fixture])
 
 
 @pytest.fixture(autouse=True)

@@ -498,6 +498,8 @@ def test_settings_that_make_no_sense_are_refused(net, images, unchecked):
         fab(net, x, y, linf, target=y, steps=0)
     with pytest.raises(ValueError, match=r"queries >= 1, got .* and 0"):
         square(net, x, y, linf, queries=0)
+    with pytest.raises(ValueError, match="norm must be one of.*for FAB, got 'l1'"):
+        to_hyperplane(torch.rand(1, 2), torch.ones(1, 2), torch.ones(1), "l1", None)
     with pytest.raises(ValueError, match="norm must be one of.*for Square"):
         square(net, x, y, l1)
     with pytest.raises(ValueError, match="radii must be >= 1, got 0"):

@@ -1,21 +1,35 @@
 """The benchmark's arithmetic and its judge, without timing anything."""
 
+import inspect
 import json
+import sys
 from dataclasses import replace
 from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
 
 from adversarial_lab import data
-from benchmarks import bench_certified, bench_multimarginal, bench_pgd, harness
+from benchmarks import (
+    __main__,
+    bench_attacks,
+    bench_certified,
+    bench_cka,
+    bench_multimarginal,
+    bench_pgd,
+    bench_transport,
+    harness,
+)
 from benchmarks.bench_pgd import LEAN, MAKERS, OURS, STOP, USUAL, Setting
+from tools.book import ROOT
 
 
 def absent():
     raise ImportError("No module named 'foolbox'")
 
 
+@pytest.mark.slow
 def test_every_contender_runs_once_a_round_in_a_new_order_with_one_seed():
     calls = []
 
@@ -30,6 +44,16 @@ def test_every_contender_runs_once_a_round_in_a_new_order_with_one_seed():
     assert [len(row.seconds) for row in rows] == [9, 9, 9, 0]  # seed 0 does not count
     assert rows[0].ratios == {"a": 1.0} and rows[0].accuracy == [0.5] * 9
     assert rows[3].absent == "No module named 'foolbox'" and rows[3].ratios == {}
+
+
+def test_the_round_that_does_not_count_may_have_a_smaller_task():
+    sizes = []
+
+    def maker(size):
+        return lambda: lambda seed: sizes.append(size) or torch.zeros(size)
+
+    (row,) = harness.race({"a": maker(8)}, lambda z: len(z), 2, ["a"], {"a": maker(1)})
+    assert sizes == [1, 8, 8] and row.accuracy == [8, 8]
 
 
 def test_the_ratio_is_the_median_of_the_rounds_ratios(monkeypatch):
@@ -106,6 +130,7 @@ def test_the_hand_written_loop_bounds_as_we_do():
         bench_certified.check(s, found)
 
 
+@pytest.mark.slow
 def test_the_published_way_finds_our_bound(monkeypatch):
     s = replace(next(iter(bench_multimarginal.SETTINGS.values())), per_class=15, eps=4.0, rounds=1)
     rows = bench_multimarginal.measure(replace(s, dataset="mnist-mini"))
@@ -114,3 +139,105 @@ def test_the_published_way_finds_our_bound(monkeypatch):
     monkeypatch.setattr(bench_multimarginal, "ours", lambda *anything: torch.tensor(0.0))
     with pytest.raises(AssertionError, match="the bounds differ"):
         bench_multimarginal.measure(replace(s, dataset="mnist-mini"))
+
+
+def speaking(kept):
+    yield "at once"
+    yield harness.at_most("a loop", 1.25, 2, "ours")
+    yield harness.Promise("another", "as strong", "0.3", kept)
+    yield harness.at_least("a third", None, 20, "a peer")
+
+
+@pytest.mark.parametrize(("kept", "status"), [(True, 0), (False, 1), (None, 0)])
+def test_a_missed_promise_fails_the_command_and_stands_in_its_last_table(
+    kept, status, monkeypatch, capsys
+):
+    monkeypatch.setattr(sys, "argv", ["bench"])
+    assert harness.main(lambda: speaking(kept)) == status
+    first, *table = capsys.readouterr().out.strip().splitlines()
+    verdict = {True: "kept", False: "MISSED", None: "not measured"}
+    assert first == "at once"
+    assert [line.split() for line in table[2:]] == [
+        ["a", "loop", "1.25", "kept", "at", "most", "2", "x", "ours"],
+        ["another", "0.3", *verdict[kept].split(), "as", "strong"],
+        ["a", "third", *"not measured at least 20 times faster than a peer".split()],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("promise", "kept"),
+    [
+        (harness.at_most("", 1.05, 1.05, ""), True),
+        (harness.at_most("", 1.051, 1.05, ""), False),
+        (harness.at_least("", 20, 20, ""), True),
+        (harness.at_least("", 19.9, 20, ""), False),
+    ],
+)
+def test_a_promise_is_kept_up_to_its_limit(promise, kept):
+    assert promise.kept is kept
+
+
+def test_what_a_benchmark_says_is_printed_when_it_says_it(capsys):
+    def slow():
+        yield "first"
+        assert capsys.readouterr().out == "first\n"
+        yield "second"
+
+    assert harness.listen(slow()) == []
+
+
+def test_all_benchmarks_take_rounds_and_are_run():
+    names = {path.stem.removeprefix("bench_") for path in ROOT.glob("benchmarks/bench_*.py")}
+    assert set(__main__.NAMES) == names
+    for name in names:
+        run = import_module(f"benchmarks.bench_{name}").benchmark
+        given = inspect.signature(run).parameters.values()
+        assert any(p.name == "rounds" or p.kind is p.VAR_KEYWORD for p in given), name
+
+
+def test_a_benchmark_that_breaks_is_a_promise_missed(monkeypatch, capsys):
+    def breaking(rounds):
+        yield f"{rounds} rounds"
+        raise AssertionError("the bounds differ")
+
+    monkeypatch.setattr(bench_cka, "benchmark", breaking)
+    (promise,) = __main__.perform("cka", 2)
+    assert promise.kept is False and promise.of == "cka"
+    assert "2 rounds" in (said := capsys.readouterr().out) and "the bounds differ" in said
+
+
+TINY = {"n": 300, "n_slow": 200, "d": 8, "n_wide": 20, "d_wide": 40, "batch_size": 50}
+
+
+def test_small_benchmarks_run_from_end_to_end(capsys):
+    cka = harness.listen(bench_cka.benchmark(rounds=1, **TINY))
+    assert [promise.of for promise in cka][-1] == bench_cka.OURS
+    assert [p.kept for p in cka if p.of == bench_cka.OURS] in ([True], [False])
+    said = capsys.readouterr().out
+    assert "CKA, wide: n=20, d=40, 1 rounds" in said and "unbiased" in said and "torch " in said
+
+
+def row(name, ratio=None, accuracy=0.5):
+    if ratio is None:
+        return harness.Row(name, absent="no module")
+    return harness.Row(name, seconds=[1.0], accuracy=[accuracy], ratios={"ours": ratio})
+
+
+def test_an_attack_must_be_fast_and_strong():
+    ours = replace(row(bench_attacks.OURS, 1.0), ratios={bench_attacks.OURS: 1.0})
+
+    def kept(ratio, accuracy):
+        peer = harness.Row("p", None, [1.0], [1.0], [accuracy], {bench_attacks.OURS: ratio})
+        return bench_attacks.promise("square", [ours, peer]).kept
+
+    assert kept(1.0, 0.5) and kept(1.5, 0.495)
+    assert not kept(0.99, 0.5) and not kept(1.5, 0.494)
+    assert bench_attacks.promise("square", [ours, row("p")]).kept is None
+
+
+def test_the_optimal_risk_is_promised_against_what_is_there():
+    times = {bench_transport.EMD: 9.0, bench_transport.PRODUCT: 0.6, bench_transport.OURS: 1.0}
+    rows = [row(name, ratio) for name, ratio in times.items()]
+    assert [p.kept for p in bench_transport.promises(rows)] == [False, True]
+    rows[0] = row(bench_transport.EMD)
+    assert [p.kept for p in bench_transport.promises(rows)] == [None, True]

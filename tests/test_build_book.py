@@ -32,6 +32,7 @@ def book(tmp_path_factory):
         copy(ROOT / name, root / name)
     for name in ("book", "adversarial_lab", "_vendor"):
         (root / name).mkdir()
+    shutil.copytree(ROOT / "adversarial_lab/address", root / "adversarial_lab/address")
     (root / "_toc.yml").write_text(TOC)
     (root / "requirements.txt").touch()
     (root / "book/references.bib").touch()
@@ -54,6 +55,7 @@ def ran(done):
     return [line.split("/")[1] for line in done.stdout.splitlines() if line.startswith("running")]
 
 
+@pytest.mark.slow
 def test_the_life_of_a_book(book):
     html = book / "_build/html/book/pgd.html"
     first = build(book)
@@ -84,6 +86,7 @@ def test_the_life_of_a_book(book):
         assert not html.exists()
 
 
+@pytest.mark.slow
 def test_a_page_that_opens_what_its_key_does_not_know_fails(book):
     (book / "adversarial_lab/pgd.py").write_text("value = 'first'\n")
     (book / "notes.txt").write_text("notes")
@@ -148,6 +151,7 @@ def site(root):
     return {p.relative_to(html): p.read_bytes() for p in html.rglob("*") if p.is_file()}
 
 
+@pytest.mark.slow
 def test_reading_the_changed_pages_alone_gives_the_same_site(book):
     config = (book / "_config.yml").read_text()
     numbered = config.replace("chapter_equations: {", EQUATIONS)

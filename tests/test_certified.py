@@ -26,7 +26,7 @@ from adversarial_lab.certified import (
     worst_input,
 )
 from adversarial_lab.certified.affine import AFFINE, rounding
-from adversarial_lab.certified.linear import relax
+from adversarial_lab.certified.crown import relax
 from adversarial_lab.certified.relaxation import RELAXATIONS
 from adversarial_lab.pgd import attack_model, pgd_path, strongest
 from adversarial_lab.threat import ThreatModel
@@ -146,6 +146,7 @@ def enumerated(model, c, low, high):
     return best
 
 
+@pytest.mark.slow
 @pytest.mark.claim(
     "17.4.2", "interval, linear, polytope bounds: each tighter, none above the true minimum"
 )
@@ -181,6 +182,7 @@ def test_the_enumerated_minimum_is_that_of_a_dense_grid():
     assert true <= grid + 1e-12 and grid - true < 1e-2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["linf", "l1"])
 @pytest.mark.claim(
     "17.4.3", "inside a certified set there is no adversarial example; outside one is found"
@@ -697,7 +699,7 @@ def test_rows_in_chunks_give_the_same_bounds(images, monkeypatch):
         threat = ThreatModel(norm=norm, eps=0.05)
         whole = margins(model, images, y, threat, "crown")
         with monkeypatch.context() as patch:
-            patch.setattr("adversarial_lab.certified.linear.MEMORY", 4000)
+            patch.setattr("adversarial_lab.certified.crown.MEMORY", 4000)
             torch.testing.assert_close(margins(model, images, y, threat, "crown"), whole)
 
 
@@ -743,8 +745,10 @@ class Forward(nn.Module):
 BAD = {
     "could not be read symbolically": lambda self, x: x if x.sum() > 0 else -x,
     "calls 'sin'": lambda self, x: torch.sin(self.layer(x)),
-    "must act on values of the network alone": lambda self, x: self.layer(x) + 1.0,
-    "the network alone, got": lambda self, x: self.layer(x) + self.weight,
+    "must act on one value of the network": lambda self, x: F.linear(self.weight, x),
+    "multiplies or divides two values": lambda self, x: self.layer(x) * x,
+    "divides by a value of the network": lambda self, x: 1.0 / self.layer(x),
+    "join values of the network alone": lambda self, x: torch.cat([x, self.weight[None]], 1),
     "writes over a value": lambda self, x: F.relu(h := self.layer(x), inplace=True) + h,
     "must return one tensor": lambda self, x: (self.layer(x), x),
     "alpha=2": lambda self, x: torch.add(self.layer(x), x, alpha=2),
@@ -859,12 +863,12 @@ def test_bad_labels_and_steps(case, unchecked):
 
 
 def test_a_layer_without_a_rule_is_named():
-    model = nn.Sequential(nn.Linear(2, 4), nn.Sequential(nn.GELU()), nn.Linear(4, 3))
-    with pytest.raises(ValueError, match="layer '1.0' is a GELU.*known: AdaptiveAvgPool2d, Add"):
+    model = nn.Sequential(nn.Linear(2, 4), nn.Sequential(nn.LayerNorm(4)), nn.Linear(4, 3))
+    with pytest.raises(ValueError, match="layer '1.0' is a LayerNorm.*known: .*AdaptiveAvgPool2d"):
         ibp(model, torch.rand(1, 2), ThreatModel(norm="linf", eps=0.1))
 
 
-def test_training_mode_and_falling_layers_are_refused(images):
+def test_training_mode_is_refused(images):
     threat = ThreatModel(norm="linf", eps=0.1)
     y = torch.tensor([0, 1, 2])
     model = lively("residual")
@@ -878,16 +882,13 @@ def test_training_mode_and_falling_layers_are_refused(images):
     model[6].train()
     with pytest.raises(ValueError, match="layer '6': dropout is random"):
         ibp(model, images, threat)
-    falling = nn.Sequential(nn.Flatten(), nn.LeakyReLU(-0.1)).double()
-    with pytest.raises(ValueError, match="layer '1': LeakyReLU with negative_slope=-0.1 falls"):
-        ibp(falling, images, threat)
 
 
 def test_programs_know_their_limits(case, images, monkeypatch):
     threat = ThreatModel(norm="linf", eps=0.1)
     with pytest.raises(ValueError, match="layer 'tanh' is a Tanh, which has no linear program"):
         margins(lively("residual"), images, torch.tensor([0, 1, 2]), threat, "lp")
-    monkeypatch.setattr("adversarial_lab.certified.program.LIMIT", 20)
+    monkeypatch.setattr("adversarial_lab.certified.linear_program.LIMIT", 20)
     with pytest.raises(ValueError, match="has 23 values, more than the 20 .* use 'crown'"):
         margins(*case, threat, "milp")
 

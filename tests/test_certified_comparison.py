@@ -14,6 +14,7 @@ TINY = "networks=mnist-ibp linf=0.1,0.3 l2=0.1,0.3 images=6 steps=5 draws=100 st
 RECORDS = list((ROOT / "book/results").glob("certificates-*.json"))
 
 
+@pytest.mark.slow
 def test_the_run_measures_every_method_until_it_verifies_nothing(tmp_path, capsys):
     assert main(["certificates", *TINY.split(), "--out", str(tmp_path), "--quiet"]) == 0
     record = json.loads(capsys.readouterr().out.strip().splitlines()[-1])

@@ -24,10 +24,10 @@ from adversarial_lab.certified import (
     trace,
     widening,
 )
-from adversarial_lab.certified.batch import depends_on_batch, hold
+from adversarial_lab.certified.batch_norm import depends_on_batch, hold
 from adversarial_lab.certified.interval import propagate
+from adversarial_lab.certified.short_warmup import balance, smoothly, tightness
 from adversarial_lab.certified.training import worst_logits
-from adversarial_lab.certified.warmup import balance, smoothly, tightness
 from adversarial_lab.data import Batches
 from adversarial_lab.pgd import attack_model, cross_entropy, pgd
 from adversarial_lab.runs.__main__ import main
@@ -387,6 +387,7 @@ def test_the_short_warm_up_refuses_bad_input(points, change, message):
 # -- training ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["ibp", "crown-ibp"])
 @pytest.mark.claim("17.4.4", "training on the bound makes predictions provable that were not")
 def test_training_on_the_bound_makes_digits_provable(loss):
@@ -411,6 +412,7 @@ def test_training_on_the_bound_makes_digits_provable(loss):
 TINY = "dataset=mnist-mini train_images=100 test_images=30 strong_images=4 epochs=3 batch_size=50"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("training", ["ibp", "crown-ibp", "short-warmup"])
 def test_a_run_certifies_and_saves_its_record(training, tmp_path, capsys):
     words = ["certified", *TINY.split(), f"training={training}", "eps=0.06", "--quiet"]
@@ -470,6 +472,7 @@ def test_the_shipped_network_is_certified_as_its_record_says():
         assert proved.item() == pytest.approx(record[f"ibp {eps}"], abs=0.025)
 
 
+@pytest.mark.slow
 @pytest.mark.claim("17.4.3", "no attack succeeds inside a certificate: certified <= empirical")
 def test_what_is_certified_withstands_every_attack():
     model, (x, y) = nets.shipped("mnist-ibp"), data.load("mnist-mini", "test", 200)

@@ -5,6 +5,7 @@ import re
 import claims_ledger
 import pytest
 
+from adversarial_lab.address import Address
 from tools import build_book, claims
 from tools.book import ROOT, pages
 
@@ -140,7 +141,9 @@ def test_what_the_site_does_not_show_does_not_change_it(root):
     assert claims.content(root) != before
 
 
-def test_the_page_has_the_directive_and_the_directive_a_table_for_each_page():
+@pytest.mark.parametrize("here", [Address(), Address("a/b", site="https://c/")], ids=["", "a/b"])
+def test_the_page_has_the_directive_and_the_directive_a_table_for_each_page(here, monkeypatch):
+    monkeypatch.setattr(claims_ledger.address, "read", lambda: here)
     assert "\n```{claims}\n```\n" in (ROOT / "book/claims.md").read_text(encoding="utf-8")
     for page in claims.ORDER:
         rows = [claim for claim in LEDGER if claim.page == page]
@@ -150,5 +153,5 @@ def test_the_page_has_the_directive_and_the_directive_a_table_for_each_page():
         assert [cell.astext() for cell in head] == claims_ledger.HEADER
         assert [row[1].astext() for row in body] == [claim.statement for claim in rows]
         links = [link["refuri"] for link in section[2].findall(claims_ledger.nodes.reference)]
-        assert links == [claims_ledger._address(claim) for claim in rows if claim.test]
-    assert links[0].endswith("/blob/main/tests/test_meanfield.py")
+        files = [claim.file for claim in rows if claim.test] if here else []
+        assert links == [f"https://github.com/a/b/blob/main/{file}" for file in files]

@@ -97,6 +97,7 @@ def test_load_names_the_argument_its_value_and_the_choices(name, split, n, says,
         load(name, split, n)
 
 
+@pytest.mark.slow
 def test_importing_costs_little_beyond_torch():
     heavy = ["PIL", "pooch", "requests", "scipy", "matplotlib"]
     check = "import sys, adversarial_lab.data; print([m for m in sys.argv[1:] if m in sys.modules])"

@@ -63,12 +63,14 @@ def test_a_notebook_ends_with_a_folded_note_for_the_instructor(stem):
     assert all(word in note.lower() for word in ("**timing.**", "ask", "**if something goes wrong"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stem", STEMS)
 def test_without_a_gpu_a_notebook_says_what_is_reduced(stem, printed):
     assert "On cpu" in printed(stem)
     assert "Reduced, because there is no GPU" in printed(stem)
 
 
+@pytest.mark.slow
 def test_the_attack_breaks_the_standard_network_and_not_the_robust_one(printed):
     said = printed("demo_attack")
     shares = {
@@ -92,6 +94,7 @@ def test_the_usual_network_fails_surely_as_the_instructor_says(name, few, many, 
     assert not few or (sure[wrong] > 0.9).double().mean() > 0.9
 
 
+@pytest.mark.slow
 def test_the_report_tells_the_masked_from_the_robust(printed):
     said = printed("demo_masked_or_robust")
     found = dict(re.findall(r"^([A-D]): (No|\d+) signs? of masking", said, re.MULTILINE))
@@ -106,6 +109,7 @@ def test_the_report_tells_the_masked_from_the_robust(printed):
     assert "The class was right about 2 of 4 networks." in said
 
 
+@pytest.mark.slow
 def test_the_training_ends_with_a_network_that_stands_where_the_usual_one_falls(printed):
     said = printed("demo_robust_training")
     here, usual = (float(v) for v in re.findall(r": ([\d.]+)% \(95 % interval", said))

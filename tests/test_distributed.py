@@ -25,6 +25,7 @@ ROOT = Path(__file__).parent.parent
 CPU = torch.device("cpu")
 
 
+@pytest.mark.slow
 def test_two_processes_train_as_one(tmp_path, capsys):
     """FGSM from x itself has no noise, so nothing tells two processes from one but rounding."""
     torchrun = "-m torch.distributed.run --standalone --nproc_per_node 2".split()

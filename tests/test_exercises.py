@@ -4,18 +4,21 @@ import ast
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from adversarial_lab import check
-from adversarial_lab.exercises import notebooks, packs, student
+from adversarial_lab import address, check
+from adversarial_lab.exercises import notebooks, packs, progress, student, submissions
 from adversarial_lab.exercises.build import stale
 from adversarial_lab.exercises.compare import close, judge, same
+from adversarial_lab.exercises.files import read
 from adversarial_lab.exercises.inside.values import decode_all, encode_all
 from adversarial_lab.exercises.reference import (
     answer_here,
@@ -25,7 +28,7 @@ from adversarial_lab.exercises.reference import (
     prepare,
 )
 from adversarial_lab.exercises.sets import BEGIN, END, blank, first_function, load_all
-from tools.book import ROOT, config
+from tools.book import ROOT
 
 SETS = load_all(ROOT / "exercises")
 SEEDS = [f"seed {k}" for k in range(int(os.environ.get("ADVERSARIAL_LAB_SEEDS", 20)))]
@@ -84,6 +87,7 @@ def test_a_trivial_answer_earns_nothing(stem):
             assert not kept, f"{body!r} earns {kept}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "stem, mutant", MUTANTS, ids=[f"{s}.{m.question}-{m.name}" for s, m in MUTANTS]
 )
@@ -146,24 +150,21 @@ def test_student_files_hold_no_solution(stem):
     assert "check_" not in exercises.probes(True) + exercises.probes(False)
 
 
+@pytest.mark.slow
 def test_generated_files_are_what_the_masters_give():
     assert not stale(ROOT, SETS), "run `python -m adversarial_lab.exercises build`"
-
-
-def test_the_addresses_agree():
-    assert config()["repository"]["url"].endswith(notebooks.REPOSITORY)
-    assert config()["html"]["baseurl"].rstrip("/") == notebooks.SITE
 
 
 @STEMS
 def test_page_and_notebook_link_to_each_other(stem):
     page = (ROOT / "book" / f"{stem}.md").read_text(encoding="utf-8")
     box = page.partition("```{admonition} Graded exercises\n")[2].partition("\n```\n")[0]
-    assert notebooks.COLAB.format(notebooks.REPOSITORY, stem) in box
+    assert f"{{notebook}}`exercises/{stem}`" in box
     listed = re.findall(r"^- \*.+\* \((\w+), (\d+) minutes\): .+$", box, re.MULTILINE)
     told = SETS[stem].questions.values()
     assert listed == [(notebooks.DIFFICULTY[q["difficulty"]], str(q["minutes"])) for q in told]
-    assert notebooks.student(SETS[stem]).count(f"{notebooks.SITE}/book/{stem}.html") == len(told)
+    there = f"{here.site}book/{stem}.html" if (here := address.read()) else f"../../book/{stem}.md"
+    assert notebooks.student(SETS[stem]).count(f"]({there})") == len(told)
 
 
 # --- what a student sees -------------------------------------------------------------------------
@@ -177,8 +178,10 @@ def right(stem, question):
 
 
 @pytest.fixture(autouse=True)
-def no_tries():
-    student._tries.clear()
+def no_tries(monkeypatch, tmp_path):
+    """A folder in which nothing was tried."""
+    monkeypatch.chdir(tmp_path)
+    progress.forget()
 
 
 @STEMS
@@ -189,14 +192,20 @@ def test_the_reference_passes_the_check_on_a_students_computer(stem, capsys):
         assert "FAIL" not in said and "pass  " in said
 
 
-def test_the_check_says_more_with_every_try(capsys):
-    def project_l2(z, x, eps):
-        return z
+def wrong_l2(k):
+    """Answers to pgd.project_l2 that are all wrong alike, and each another text."""
+    namespace = {}
+    exec(f"def project_l2(z, x, eps):\n    n = {k}\n    return z", namespace)
+    return namespace["project_l2"]
 
+
+def test_the_check_says_more_with_every_answer_and_not_for_the_same_one(capsys):
     said = []
-    for _ in range(4):
-        check("pgd.project_l2", project_l2)
+    for k in (0, 0, 1, 1, 2, 3):
+        check("pgd.project_l2", wrong_l2(k))
         said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[2] == said[3]
+    said = [said[k] for k in (0, 2, 4, 5)]
     assert "expected" in said[0] and "got" in said[0] and "tolerance" in said[0]
     assert "Hint" not in said[0] and "Hint: " in said[1]
     assert "Step 1" in said[2] and "Step 2" in said[3] and "Step 2" not in said[2]
@@ -207,8 +216,8 @@ def test_the_check_names_a_known_mistake(capsys):
     namespace = {}
     source = next(m for m in SETS["pgd"].mutants if m.name == "always_scaled")
     exec("import torch\n" + source.source, namespace)
-    for _ in range(2):
-        check("pgd.project_l2", namespace["project_l2"])
+    for answer in (wrong_l2(0), namespace["project_l2"]):
+        check("pgd.project_l2", answer)
     assert source.says in capsys.readouterr().out
 
 
@@ -218,6 +227,103 @@ def test_the_check_tells_unwritten_from_wrong(capsys):
 
     check("pgd.project_l2", project_l2)
     assert capsys.readouterr().out == "pgd.project_l2: not written yet.\n"
+
+
+def test_tests_that_pass_show_where_a_branch_is_not_written(capsys):
+    full = right("pgd", "project_l2")
+
+    def project_l2(z, x, eps):
+        if ((z - x).flatten(1).norm(dim=1) <= eps).all():
+            raise NotImplementedError("inside")
+        return full(z, x, eps)
+
+    check("pgd.project_l2", project_l2)
+    said = capsys.readouterr().out
+    assert "pass  " in said and "FAIL" in said and "not written yet" in said
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("z * 2", "returned None: is a `return` missing?"),
+        ("return", "returned None: is a `return` missing?"),
+        ("return 'no'", "returned a str, which the test could not use"),
+        ("return z[:1, :1]", "expected shape"),
+        ("return {'z': z}", "returned a dict, which the test could not use"),
+    ],
+)
+def test_the_form_of_an_answer_has_words_of_its_own_and_never_the_hint(body, words, capsys):
+    for k in range(4):
+        namespace = {}
+        exec(f"def project_l2(z, x, eps):\n    k = {k}\n    {body}", namespace)
+        check("pgd.project_l2", namespace["project_l2"])
+    said = capsys.readouterr().out
+    assert words in said and "Hint" not in said and "Step" not in said
+
+
+def test_a_wrong_number_of_values_is_counted(capsys):
+    for value, words in (((1, 2, 3), "3 values, and the test wants 2"), (1.0, "one value, and")):
+        try:
+            a, b = value
+        except (ValueError, TypeError) as error:
+            text = "expected 2" if isinstance(value, float) else ""
+            said = student._form(value, type(error)(f"{error} {text}"))
+        assert words in said
+
+
+def test_a_loop_that_never_ends_is_stopped(capsys, monkeypatch):
+    monkeypatch.setattr(student, "SECONDS", 0.2)
+    before = signal.getsignal(signal.SIGALRM)
+
+    def project_l2(z, x, eps):
+        while True:
+            pass
+
+    check("pgd.project_l2", project_l2)
+    assert "stopped after 0.2 seconds" in capsys.readouterr().out
+    assert signal.getsignal(signal.SIGALRM) == before
+
+
+def test_a_new_kernel_knows_what_was_tried(capsys):
+    for k in range(2):
+        check("pgd.project_l2", wrong_l2(k))
+    progress._known.clear()  # what a kernel holds
+    capsys.readouterr()
+    check("pgd.project_l2", wrong_l2(2))
+    assert "Step 1" in capsys.readouterr().out
+    Path(progress.FILE).write_text("[")  # a damaged file is no state, and stops nobody
+    check("pgd.project_l2", wrong_l2(3))
+    assert "tests pass" in capsys.readouterr().out
+
+
+def test_check_all_says_what_passes_and_what_is_left(capsys):
+    questions = list(SETS["pgd"].questions)
+    namespace = {first_function(SETS["pgd"].answers[q]): right("pgd", q) for q in questions}
+    student.check_all("pgd", namespace)
+    whole = capsys.readouterr().out
+    assert whole.count(": passes") == len(questions) and "Nothing is left" in whole
+    del namespace["project_l2"]
+    namespace["pgd_step"] = lambda *_: None
+    student.check_all("pgd", namespace)
+    part = capsys.readouterr().out
+    assert "project_l2: not defined" in part and "tests fail" in part
+    assert part.rstrip().splitlines()[-1].startswith("Left: ") and "project_l2" in part
+    with pytest.raises(ValueError, match="stem must be one of .*'pgd'.*got 'pdg'"):
+        student.check_all("pdg", {})
+
+
+def test_export_writes_what_was_run_and_the_grader_reads_it(capsys, monkeypatch):
+    run = ["", "import torch", "x = 1", "def project_l2(z, x, eps): return z", "x = 1",
+           'check("pgd.project_l2", project_l2)']  # fmt: skip
+    shell = type("Shell", (), {"user_ns": {"In": run}})()
+    monkeypatch.setitem(sys.modules, "IPython", type("I", (), {"get_ipython": lambda: shell}))
+    name = student.export("pgd")
+    assert name == "pgd_answers.ipynb" and "not defined" in capsys.readouterr().out
+    (found,) = submissions.find(Path.cwd(), ["pgd", "cka"]).submissions
+    assert (found.stem, read(found.file)) == ("pgd", ["import torch", run[3], "x = 1"])
+    monkeypatch.setitem(sys.modules, "IPython", type("I", (), {"get_ipython": lambda: None}))
+    with pytest.raises(RuntimeError, match="hand in your file as it is"):
+        student.export("pgd")
 
 
 def test_the_check_shows_the_line_of_the_students_function(capsys):
@@ -254,7 +360,7 @@ def test_the_check_is_the_same_every_time_and_leaves_the_generators_alone(capsys
 
     said = []
     for seed in (1, 2):
-        student._tries.clear()
+        progress.forget()
         torch.manual_seed(seed)
         state = torch.get_rng_state()
         check("pgd.random_start", random_start)

@@ -9,7 +9,7 @@ import time
 import zipfile
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -17,6 +17,7 @@ from adversarial_lab.exercises import doctor, gradescope, reports, sandbox, subm
 from adversarial_lab.exercises.__main__ import main
 from adversarial_lab.exercises.classroom import grade_class
 from adversarial_lab.exercises.conversation import Box, Limits, NotIsolated, descendants
+from adversarial_lab.exercises.files import LARGEST, LARGEST_OUTPUTS, File, Unreadable, read
 from adversarial_lab.exercises.grading import Outcome, _judge, _rows
 from adversarial_lab.exercises.inside.cells import new_namespace, run_cells
 from adversarial_lab.exercises.reference import answer_here, from_json, prepare, to_json
@@ -212,6 +213,62 @@ def test_after_an_error_a_cell_only_defines():
     assert {"a", "f", "os", "eps", "c", "d", "e"} <= set(namespace) and "b" not in namespace
 
 
+@pytest.mark.parametrize(
+    "cell",
+    [
+        "!pip install a \\\n    b \\\n    --quiet\ndef f(): return 1",
+        "%pip install a \\\n    b\ndef f(): return 1",
+        "files = !ls *.py\ndef f(): return 1",
+        "a, b = !ls\ndef f(): return 1",
+        "self.x[0] = %timeit -o sum(range(10))\ndef f(): return 1",
+        "t = %timeit -o -n 1 \\\n  sum([1])\ndef f(): return 1",
+        "%%prun -q\ndef f(): return 1",
+        "%%debug\ndef f(): return 1",
+        "%%capture out\ndef f(): return 1",
+        "\n%%time\ndef f(): return 1",
+        "if True:\n    !ls\n    %matplotlib inline\ndef f(): return 1",
+        "sum?\n?sum\nsum??\ndef f(): return 1",
+        "!!ls\ndef f(): return 1",
+        "get_ipython().run_line_magic('matplotlib', 'inline')\ndef f(): return 1",
+        "out = get_ipython().getoutput('ls')\nfor line in out: print(line)\ndef f(): return 1",
+        "from __future__ import annotations\ndef f(x: Absent = None) -> Absent: return 1",
+        "a = 7 % 3\na %= 2\nb = a != 3\n!ls\nassert b\ndef f(): return 1",
+        "def g(): return 1\n%time f = g\nassert f() == 1",
+        'text = """\n%pip is a magic\n!ls too\n"""\nassert "!ls" in text\ndef f(): return 1',
+    ],
+)
+def test_ipython_in_a_cell_loses_no_answer(cell):
+    namespace = new_namespace()
+    (report,) = run_cells([cell], namespace, 5)
+    assert report["state"] == "ok" or cell.startswith(("self", "a, b")), report
+    assert namespace["f"]() == 1
+
+
+def test_future_imports_hold_for_the_cells_that_follow():
+    namespace = new_namespace()
+    cells = ["from __future__ import annotations", "def f(x: Absent): return 1"]
+    assert [r["state"] for r in run_cells(cells, namespace, 5)] == ["ok", "ok"]
+    assert [r["state"] for r in run_cells(cells[1:], new_namespace(), 5)] == ["error"]
+
+
+def test_the_line_of_an_error_is_the_notebooks_after_magics_too():
+    cell = "!pip install a \\\n    b\n\n%time 1\n1 / 0"
+    (report,) = run_cells([cell], new_namespace(), 5)
+    assert report["line"] == 5 and "ZeroDivisionError" in report["error"]
+
+
+def test_the_notebooks_own_set_up_runs_in_the_grader(tmp_path):
+    """As it is handed out, whatever its other cells do."""
+    root = Path(__file__).parents[1]
+    handed = json.loads((root / "notebooks/exercises/gaussian_risk.ipynb").read_text())
+    first = next(c for c in handed["cells"] if c["cell_type"] == "code")
+    handed["cells"] = [first, {"cell_type": "code", "source": "print('after', check)"}]
+    (tmp_path / "class").mkdir()
+    (tmp_path / "class/ada_toy.ipynb").write_text(json.dumps(handed))
+    (entry,) = graded(tmp_path / "class", tmp_path / "out", sandbox="trusted")
+    assert entry.graded.cells == [] and "after" in entry.graded.printed
+
+
 def test_a_check_that_fails_is_our_fault():
     reference = prepare(TOY, "s", answer_here)
 
@@ -335,22 +392,240 @@ def test_an_unknown_sandbox_is_refused():
     ],
 )
 def test_a_student_is_known_from_where_the_file_lies(path, student, name):
-    assert submissions.who(Path(path), ["pgd", "trades"]) == (student, name)
+    file = File(PurePosixPath(path), Path(path))
+    assert submissions.who(file, ["pgd", "trades"]) == (student, name)
+
+
+def laid(root, *places, text=None):
+    """Files of the toy set, each a second younger than the one before."""
+    for k, place in enumerate(places):
+        path = root / place
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(hostile.notebook((text or "1",)))
+        os.utime(path, (k, k))
+    return root
+
+
+def found(root, stems=("toy", "trades")):
+    """(student, file, stem) of every submission, and (file, why) of what was skipped."""
+    whole = submissions.find(root, list(stems))
+    graded = [(s.student, str(s.file.place) if s.file else None, s.stem) for s in whole.submissions]
+    return graded, {str(f.place): why for f, why in whole.skipped}
 
 
 def test_of_several_files_the_newest_is_graded_and_the_set_is_told_by_the_notebook(tmp_path):
-    (tmp_path / "ada").mkdir()
-    for k, name in enumerate(("old.ipynb", "new.ipynb")):
-        (tmp_path / "ada" / name).write_bytes(hostile.notebook(("1",)))
-        os.utime(tmp_path / "ada" / name, (k, k))
+    laid(tmp_path, "ada/old.ipynb", "ada/new.ipynb")
     (tmp_path / "ada" / "trades.ipynb").write_text("{")
     (tmp_path / "bob.ipynb").write_text("{")
-    found = submissions.find(tmp_path, ["toy", "trades"])
-    assert [(s.student, s.path.name, s.stem, s.others) for s in found] == [
+    whole = submissions.find(tmp_path, ["toy", "trades"])
+    assert [(s.student, s.file.name, s.stem, len(s.others)) for s in whole.submissions] == [
         ("ada", "new.ipynb", "toy", 1),
         ("ada", "trades.ipynb", "trades", 0),
         ("bob", "bob.ipynb", None, 0),
     ]
+    assert whole.submissions[0].told == (
+        "2 files: ada/new.ipynb was graded because it is the newest, and not ada/old.ipynb."
+    )
+
+
+@pytest.mark.parametrize(
+    ("places", "students"),
+    [
+        (["export/ada/x.ipynb", "export/bob/x.ipynb"], ["ada", "bob"]),
+        (["a/b/ada/x.ipynb", "a/b/bob/x.ipynb"], ["ada", "bob"]),
+        (["assignment_1_export/submission_98/x.ipynb", "assignment_1_export/submission_99/x.ipynb"],
+         ["98", "99"]),
+        (["hw/lovelaceada_12_34_x.ipynb", "hw/hopper_late_13_35_x.ipynb"], ["12", "13"]),
+        (["hw/ada_toy.ipynb", "hw/bob_toy.ipynb"], ["ada", "bob"]),
+        (["ada/x.ipynb"], ["ada"]),  # one student is no wrapper
+        (["ada/toy/x.ipynb", "ada/trades/x.ipynb"], ["ada"]),
+        (["submission_98/work/x.ipynb", "submission_98/rest/y.ipynb"], ["98"]),
+        (["ada/work/x.ipynb", "bob/work/x.ipynb"], ["ada", "bob"]),
+    ],
+)  # fmt: skip
+def test_a_folder_around_the_class_is_no_student(places, students, tmp_path):
+    whole = submissions.find(laid(tmp_path, *places), ["toy", "trades"])
+    assert sorted({s.student for s in whole.submissions}) == students
+
+
+@pytest.mark.parametrize("about", ["grades.csv", "metadata.yml", "__MACOSX/export/._x.ipynb"])
+def test_a_platforms_own_files_are_told_and_change_nothing(about, tmp_path):
+    laid(tmp_path, "export/ada/x.ipynb", "export/bob/x.ipynb", about)
+    graded, skipped = found(tmp_path)
+    assert [student for student, *_ in graded] == ["ada", "bob"]
+    assert all(why for why in skipped.values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "O'Brienmary_12_34_toy.ipynb",
+        "müllerjörg_12_34_toy.ipynb",
+        "李雷_12_34_toy.ipynb",
+        "r2d2_12_34_toy.ipynb",
+        "smith-jones_LATE_12_34_toy (1).ipynb",
+    ],
+)
+def test_canvas_names_as_people_are_called(name, tmp_path):
+    assert found(laid(tmp_path, name))[0] == [("12", name, "toy")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["ada_toy (1).ipynb", "ada_toy(2).ipynb", "ada_toy - Copy.ipynb", "ada_toy-Copy1.ipynb",
+     "ada-toy.ipynb", "ada toy.ipynb", "ada_toy.ipynb.txt", "ada_toy.IPYNB"],
+)  # fmt: skip
+def test_a_second_download_is_the_same_students(name, tmp_path):
+    assert found(laid(tmp_path, name))[0] == [("ada", name, "toy")]
+
+
+def test_names_that_are_not_utf_8_are_names(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/m\xfcller_toy.ipynb"
+    Path(os.fsdecode(raw)).write_bytes(hostile.notebook(("1",)))
+    graded, _ = found(tmp_path)
+    assert graded == [("müller", "müller_toy.ipynb", "toy")]
+    (tmp_path / "mu\u0308ller_trades.ipynb").write_text("{")  # as macOS writes an umlaut
+    assert [row[0] for row in found(tmp_path)[0]] == ["müller", "müller"]
+
+
+@pytest.mark.parametrize("stems", [("toy",), ("toy", "trades")])
+def test_a_helper_or_a_shadow_never_takes_the_place_of_the_notebook(stems, tmp_path):
+    """Whatever their age and name."""
+    laid(tmp_path, "ada/toy.ipynb", "ada/a_helper.py", "ada/._toy.ipynb", "ada/utils.py",
+         "ada/.ipynb_checkpoints/toy-checkpoint.ipynb")  # fmt: skip
+    graded, skipped = found(tmp_path, stems)
+    assert graded == [("ada", "ada/toy.ipynb", "toy")]
+    assert len(skipped) == 4 and all(skipped.values())
+
+
+def test_a_file_that_cannot_be_read_does_not_take_the_place_of_one_that_can(tmp_path):
+    laid(tmp_path, "ada/toy.ipynb")
+    (tmp_path / "ada/toy (1).ipynb").write_text("{")
+    (submission,) = submissions.find(tmp_path, ["toy"]).submissions
+    assert submission.file.name == "toy.ipynb" and "because it can be read" in submission.told
+
+
+@pytest.mark.parametrize("name", ["work.pdf", "notes.docx", "toy.ipynb.zip.part", "rest.tar.gz"])
+def test_a_student_without_a_notebook_has_a_row_that_says_so(name, tmp_path):
+    laid(tmp_path, "ada/toy.ipynb", f"bob/{name}")
+    (tmp_path / "eve").mkdir()
+    whole = submissions.find(tmp_path, ["toy", "trades"]).submissions
+    assert [(s.student, s.stem) for s in whole] == [("ada", "toy"), ("bob", None), ("eve", None)]
+    assert whole[1].why == f"no notebook: {name}"
+
+
+def zipped(path, members):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return path
+
+
+def test_a_zip_is_opened_like_a_folder(tmp_path):
+    one = {"hw/toy.ipynb": hostile.notebook(("1",)), "hw/plot.png": b"x", "../../evil.py": b"x"}
+    zipped(tmp_path / "class/ada/work.zip", one)
+    zipped(tmp_path / "class/bob.zip", {"toy.ipynb": hostile.notebook(("2",))})
+    graded, skipped = found(tmp_path / "class")
+    assert graded == [
+        ("ada", "ada/work.zip/hw/toy.ipynb", "toy"),
+        ("bob", "bob.zip/toy.ipynb", "toy"),
+    ]
+    assert set(skipped) == {"ada/work.zip/hw/plot.png", "ada/work.zip/evil.py"}
+    whole = submissions.find(tmp_path / "class", ["toy"]).submissions
+    assert [read(s.file) for s in whole] == [["1"], ["2"]]
+    assert sorted(p.name for p in tmp_path.rglob("*") if p.is_file()) == ["bob.zip", "work.zip"]
+
+
+def test_a_class_may_be_one_zip_with_names_in_latin_1(tmp_path):
+    names = ("export/mXller/toy.ipynb", "export/ada/toy.ipynb")
+    path = zipped(tmp_path / "class.zip", {name: hostile.notebook(("1",)) for name in names})
+    path.write_bytes(path.read_bytes().replace(b"mXller", b"m\xfcller"))
+    assert [student for student, *_ in found(path)[0]] == ["ada", "müller"]
+    assert all(read(s.file) for s in submissions.find(path, ["toy"]).submissions)
+
+
+def test_a_zip_that_unpacks_to_more_than_is_read_is_refused(tmp_path):
+    bomb = zipped(tmp_path / "ada/toy.zip", {"toy.ipynb": b" " * (LARGEST_OUTPUTS + 1)})
+    assert bomb.stat().st_size < 2**20
+    (submission,) = submissions.find(tmp_path, ["toy"]).submissions
+    with pytest.raises(Unreadable, match="over 200 MB"):
+        read(submission.file)
+
+
+@pytest.mark.parametrize("data", [b"", b"PK", b"PK\x03\x04" + b"0" * 99])
+def test_a_zip_that_is_none_is_a_row(data, tmp_path):
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada/toy.zip").write_bytes(data)
+    (submission,) = submissions.find(tmp_path, ["toy"]).submissions
+    assert submission.file is None and submission.why == "no notebook: toy.zip"
+
+
+def test_outputs_of_any_size_are_taken_out_first(tmp_path):
+    book = json.loads(hostile.notebook(("answer = 1",)))
+    book["cells"][-1]["outputs"] = [{"output_type": "stream", "text": "x" * (LARGEST + 1)}]
+    (tmp_path / "ada_toy.ipynb").write_text(json.dumps(book))
+    (submission,) = submissions.find(tmp_path, ["toy"]).submissions
+    assert read(submission.file) == ["answer = 1"]
+
+
+def test_a_notebook_of_format_3_is_read(tmp_path):
+    cells = [{"cell_type": "code", "input": ["a = 1\n", "b = 2"]}, {"cell_type": "markdown"}]
+    (tmp_path / "toy.ipynb").write_text(
+        json.dumps({"nbformat": 3, "worksheets": [{"cells": cells}]})
+    )
+    (submission,) = submissions.find(tmp_path, ["toy"]).submissions
+    assert read(submission.file) == ["a = 1\nb = 2"]
+
+
+def test_the_best_of_several_files_if_that_is_asked_for(tmp_path):
+    """And where the newest is blank, the note says so."""
+    right = "def double(v):\n    return 2 * v"
+    for k, (name, cell) in enumerate((("good", right), ("blank", hostile.GIVEN))):
+        path = tmp_path / f"class/ada/{name}.ipynb"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(hostile.notebook((hostile.GIVEN, cell)))
+        os.utime(path, (k, k))
+    for take, name, reason in (
+        ("newest", "blank", "it is the newest"),
+        ("best", "good", "it has most points"),
+    ):
+        (entry,) = graded(tmp_path / "class", tmp_path / take, sandbox="trusted", take=take)
+        assert entry.submission.file.name == f"{name}.ipynb" and reason in entry.graded.note
+    best = sum(row.points for row in entry.graded.rows)
+    assert best > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["EMPTY", "--seed", "s"], "holds none"),
+        (["NONE", "--seed", "s"], "must be a folder or a .zip"),
+        (["CLASS", "--seed", ""], "--seed must not be empty"),
+        (["CLASS", "--seed", "s", "-j", "0"], "--jobs must be >= 1, got 0"),
+        (["CLASS", "--seed", "s", "-o", "CLASS/ada_toy.ipynb"], "--out must be a folder"),
+    ],
+)
+def test_what_makes_no_sense_is_one_line_and_a_status(arguments, message, tmp_path, capsys):
+    laid(tmp_path / "CLASS", "ada_toy.ipynb")
+    (tmp_path / "EMPTY").mkdir()
+    (tmp_path / "exercises").symlink_to(HERE / "sets")
+    words = [str(tmp_path / w) if w.isupper() or "/" in w else w for w in arguments]
+    out = [] if "-o" in words else ["-o", str(tmp_path / "out")]
+    assert main(["--root", str(tmp_path), "grade", *words, "--trusted", *out]) == 1
+    said = capsys.readouterr().err
+    assert message in said and said.count("\n") == 1
+
+
+def test_a_folder_that_was_used_before_keeps_no_pages_of_others(tmp_path):
+    laid(tmp_path / "a", "ada_toy.ipynb")
+    laid(tmp_path / "b", "bob_toy.ipynb")
+    for name in "ab":
+        graded(tmp_path / name, tmp_path / "out", sandbox="trusted")
+    (page,) = (tmp_path / "out/feedback").iterdir()
+    assert (
+        page.name.startswith("bob") and [r["student"] for r in rows(tmp_path / "out")][0] == "bob"
+    )
 
 
 @pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", " =1", "a\x00=1\r\n"])

@@ -34,13 +34,17 @@ EMPTY = "No run of the scale"
 
 
 def shown(folder):
-    """The page's code cells as (source, everything they put out), run in `folder`/book."""
+    """The page's code cells as (source, everything they put out), run in `folder`/book.
+
+    With a package that lies in no checkout, where it would find the records that we have.
+    """
     (folder / "book").mkdir(exist_ok=True)
+    (folder / "adversarial_lab").symlink_to(ROOT / "adversarial_lab")
     notebook = read_page(PAGE.read_text(encoding="utf-8"))
     here = {"metadata": {"path": folder / "book"}}
     client = NotebookClient(notebook, timeout=600, startup_timeout=600, resources=here)
     kept = {k: v for k, v in os.environ.items() if k != "ADVERSARIAL_LAB_STATIC"}
-    client.execute(env=kept | {"PYTHONPATH": str(ROOT)})
+    client.execute(env=kept | {"PYTHONPATH": str(folder)})
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert not any(o.get("name") == "stderr" for c in cells for o in c.outputs)
     return [(cell.source, nbformat.v4.writes(_notebook(cell.outputs))) for cell in cells]
@@ -110,6 +114,7 @@ def ending(cells, words):
     return found
 
 
+@pytest.mark.slow
 def test_every_record_is_shown_in_the_table_of_its_scale(complete):
     shares = {"full": "81.1%", "laptop": "73.3%", "class": "92.2%"}
     for scale, share in shares.items():
@@ -122,6 +127,7 @@ def test_every_record_is_shown_in_the_table_of_its_scale(complete):
     assert "0.75" in ending(complete, 'large_map("laptop")')
 
 
+@pytest.mark.slow
 def test_what_is_not_wanted_any_more_is_not_in_the_list(complete, without):
     """The list holds the command of every run that has no record, and of no other."""
     listed = [
@@ -137,6 +143,7 @@ def test_what_is_not_wanted_any_more_is_not_in_the_list(complete, without):
     assert "certified --scale laptop" in listed[0]
 
 
+@pytest.mark.slow
 def test_scales_are_never_mixed(complete):
     """But in Table 17.1, where each has a column of its own."""
     for source, output in complete:
@@ -149,6 +156,7 @@ def test_scales_are_never_mixed(complete):
     assert "73.3%" in rows[3] and "81.1%" in rows[4]
 
 
+@pytest.mark.slow
 def test_the_first_table_has_all_rows_and_one_record_for_each_of_ours(complete):
     table = ending(complete, "Markdown(table(head, rows))")
     # natural and robust; MMS18, KGB17 and TRADES twice
@@ -156,11 +164,13 @@ def test_the_first_table_has_all_rows_and_one_record_for_each_of_ours(complete):
     assert all(name in table for name in ("BRRG18", "NKM17", "WSMK18", "ZSLG16", "RDV17"))
 
 
+@pytest.mark.slow
 def test_without_a_gpu_there_is_no_column_for_one(without):
     table = ending(without, "Markdown(table(head, rows))")
     assert "laptop scale" in table and "GPU" not in table
 
 
+@pytest.mark.slow
 def test_without_records_the_page_says_why_and_shows_no_number(without):
     assert "without them" in without[0][1]
     assert EMPTY in ending(without, 'ways("laptop")') and EMPTY in ending(without, 'ways("class")')

@@ -366,7 +366,7 @@ def test_divergence_is_the_cost_of_a_transport_plan_on_quantiles():
         ({"mu": (0.0, math.nan)}, "mu must be two finite numbers"),
         ({"sigma": (1.0, 0.0)}, r"sigma must be positive standard deviations, got \(1.0, 0.0\)"),
         ({"sigma": (1.0, -2.0)}, "sigma must be positive"),
-        ({"prior": (0.5, 0.6)}, r"prior must sum to 1, got \(0.5, 0.6\)"),
+        ({"prior": (0.5, 0.6)}, r"prior must sum to one, got 1.1"),
         ({"prior": (1.0, 0.0)}, "prior must be two positive numbers, one a class"),
         ({"prior": (1.5, -0.5)}, "prior must be two positive numbers"),
     ],
@@ -559,7 +559,7 @@ def test_a_covariance_that_is_none_is_refused(unchecked):
     ]:
         with pytest.raises(ValueError, match=message):
             SharedCovariance(mu0=zero, mu1=zero + 1, cov=cov)
-    with pytest.raises(ValueError, match="prior must sum to 1"):
+    with pytest.raises(ValueError, match="prior must sum to one"):
         SharedCovariance(mu0=zero, mu1=zero + 1, cov=eye, prior=(0.2, 0.2))
 
 

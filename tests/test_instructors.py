@@ -19,8 +19,7 @@ def test_a_page_lists_its_graded_exercises_and_opens_them(stem):
     told = SETS[stem].questions.values()
     wanted = [(notebooks.DIFFICULTY[t["difficulty"]], str(t["minutes"])) for t in told]
     assert LISTED.findall(page) == wanted
-    assert notebooks.COLAB.format(notebooks.REPOSITORY, stem) in page
-    assert f"{notebooks.REPOSITORY}/blob/main/notebooks/exercises/{stem}.ipynb" in page
+    assert f"A notebook with a check under each answer: {{notebook}}`exercises/{stem}`." in page
     assert (ROOT / f"notebooks/exercises/{stem}.ipynb").is_file()
 
 

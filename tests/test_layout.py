@@ -2,12 +2,15 @@
 
 import re
 import tomllib
+from importlib.metadata import distributions
 
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 import adversarial_lab
-from tools.book import ROOT, config, is_executed, pages
+from adversarial_lab import address
+from tools.book import ROOT, is_executed, pages
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 CITATION = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
@@ -59,10 +62,11 @@ def test_a_page_runs_its_cells_and_has_a_section(page):
 
 
 def test_the_addresses_and_versions_agree():
-    source, site = config()["repository"]["url"], config()["html"]["baseurl"]
-    assert PROJECT["urls"]["Source"] == CITATION["repository-code"] == source
-    assert PROJECT["urls"]["Homepage"] == CITATION["url"] == site
-    assert config()["sphinx"]["config"]["ogp_site_url"] == site
+    here, urls = address.read(), PROJECT.get("urls", {})
+    assert bool(urls) == ("repository-code" in CITATION) == ("url" in CITATION) == bool(here)
+    if here:
+        assert urls["Source"] == CITATION["repository-code"] == here.source
+        assert urls["Homepage"] == CITATION["url"] == here.site
     assert CITATION["version"] == adversarial_lab.__version__
 
 
@@ -78,6 +82,21 @@ def test_what_make_installs_is_exact_and_covers_the_library():
     assert all(re.fullmatch(r"[\w.-]+==[\w.]+", pin) for pin in pins)
     names = {pin.partition("==")[0] for pin in pins}
     assert {re.match(r"[\w-]+", r)[0] for r in PROJECT["dependencies"]} <= names
+
+
+@pytest.mark.parametrize("python", ["3.11.0", "3.12.0", "3.13.0"])
+def test_what_make_installs_is_for_every_python_that_we_name(python):
+    """Debian 12 has 3.11.2: a pin for 3.11.5 and later cannot be installed there."""
+    lines = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = dict(line.split("==") for line in lines if "==" in line)
+    here = [dist for dist in distributions() if pins.get(_normal(dist.name)) == dist.version]
+    assert len(here) > 100
+    asked = {dist.name: dist.metadata.get("Requires-Python") or "" for dist in here}
+    assert {n: spec for n, spec in asked.items() if python not in SpecifierSet(spec)} == {}
+
+
+def _normal(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
 
 
 def test_the_readme_opens_with_the_two_commands():

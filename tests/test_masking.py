@@ -211,11 +211,13 @@ def bend(name, digits):
     return error.mean().item(), top.mean().item()
 
 
-@pytest.mark.claim("17.2.1", "extreme curvature marks collapsed training")
-def test_pgd_training_straightens_the_loss_and_a_collapsed_network_bends_it(digits):
+@pytest.mark.claim(
+    "17.2.1", "PGD training lowers curvature; a collapsed network lies below the standard one"
+)
+def test_pgd_training_straightens_the_loss_and_a_collapsed_network_lies_between(digits):
     standard, pgd, collapsed = (bend(f"mnist-{n}", digits) for n in ("standard", "pgd", "fgsm"))
-    for k in (0, 1):
-        assert 3 * pgd[k] < collapsed[k] and 3 * pgd[k] < standard[k]
+    for k in (0, 1):  # linearisation error, top curvature
+        assert 3 * pgd[k] < collapsed[k] < standard[k]
 
 
 @pytest.mark.claim("17.2.3", "robustness against one step is no robustness")
@@ -228,6 +230,7 @@ def test_the_collapsed_network_stands_against_one_step_and_falls_to_many():
     assert record["history"][-1]["fgsm"] > 0.85
 
 
+@pytest.mark.slow
 def test_the_collapsed_network_is_flagged(digits):
     found = report(nets.shipped("mnist-fgsm"), digits)
     assert "one step far behind many" in found.flags
@@ -275,6 +278,7 @@ def test_the_unbounded_attack_may_go_to_every_corner_of_the_box(norm, rng):
 HONEST = ["mnist-standard", "mnist-pgd"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", HONEST)
 def test_an_honest_network_has_no_flag(name, digits):
     found = report(nets.shipped(name), digits)
@@ -290,6 +294,7 @@ MASKS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MASKS)
 @pytest.mark.claim("17.2.3", "a robust evaluation verifies that gradients remain informative")
 def test_a_mask_around_the_standard_network_is_flagged(name, digits):
@@ -319,6 +324,7 @@ def test_a_network_that_is_always_wrong_is_dead(digits):
     assert report(model, wrong).dead == "no image is classified right"
 
 
+@pytest.mark.slow
 def test_a_network_with_one_answer_to_everything_is_dead(digits):
     """Its logits differ from image to image, its answer does not: nothing there to attack."""
     model = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))

@@ -677,6 +677,24 @@ def test_where_positions_alone_fail(cost, found):
     assert best - payoff(game, end) < 0.01  # the weights move the mass to the better hill
 
 
+@pytest.mark.claim("lecture", "the threshold for concavity is sufficient, not necessary")
+def test_below_the_threshold_there_may_be_one_hill_or_several():
+    """Hills of the payoff of one datum, its label the best one, on a grid of the line."""
+    z = torch.linspace(-3, 3, 2001, dtype=DOUBLE)
+    hills = {}
+    for share in (0.3, 0.9, 1.0):
+        game, theta, alpha = two_humps(2.0)
+        f = network(game, theta, alpha, z[:, None])
+        for _ in range(200):  # the threshold depends on the best label, which depends on the price
+            labels = best_label(game, f, torch.zeros_like(f))
+            threshold = float(concave_from(game, theta, alpha, z[:, None], labels).max())
+            game = replace(game, cost=game.cost + 0.2 * (share * threshold - game.cost))
+        gain = game.cost / (game.cost - 1) * f**2 - game.cost * (z - 0.1) ** 2
+        assert game.cost == pytest.approx(share * threshold, rel=1e-3)
+        hills[share] = int(((gain[1:-1] > gain[:-2]) & (gain[1:-1] > gain[2:])).sum())
+    assert hills[0.3] > 1 and hills[0.9] == 1 and hills[1.0] == 1
+
+
 # --- the best response and the error ------------------------------------------------------------
 
 

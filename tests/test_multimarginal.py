@@ -12,6 +12,7 @@ import torch
 from scipy.optimize import linprog, minimize
 
 from adversarial_lab import data
+from adversarial_lab.measures import TOUCH
 from adversarial_lab.multimarginal import (
     agnostic,
     bound,
@@ -40,7 +41,6 @@ from adversarial_lab.runs import bounds
 from adversarial_lab.runs.__main__ import main
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.transport import Conflicts, class_weights, conflicts, divergence
-from adversarial_lab.transport.neighbours import TOUCH
 
 TRIANGLE = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.5, 3**0.5 / 2]], dtype=torch.float64)
 THREE = torch.arange(3)
@@ -607,12 +607,30 @@ def test_bad_problems_are_refused(unchecked):
         optimal_risk(x, y, threat, memory=10)
 
 
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+def test_conflicts_know_their_norm(norm):
+    """Three discs that meet in pairs only: 1/2 in l2, where no point is common; 2/3 in linf."""
+    turn = 2 * np.pi * np.arange(3) / 3 + np.pi / 2
+    x = torch.from_numpy(np.stack([np.cos(turn), np.sin(turn)], 1))
+    found = conflicts(x, torch.arange(3), ThreatModel(norm=norm, eps=0.9, box=None))
+    assert len(found) == 3 and found.norm == found.within(0.89).norm == norm
+    exact = bound(found, torch.arange(3))
+    assert exact.risk == pytest.approx({"l2": 1 / 2, "linf": 2 / 3}[norm])
+    assert enumerated(found).risk == pytest.approx(exact.risk)
+    assert bound(found, torch.arange(3), rips=True).risk == pytest.approx(2 / 3)
+
+
 def test_bad_settings_are_refused(unchecked):
     x, y, _ = cloud(0)
     threat = ball("l2", 0.3)
     found = conflicts(x, y, threat)
     with pytest.raises(ValueError, match="norm must be one of .*, got 'l3'"):
         bound(found, y, "l3")
+    for solve in (bound, lambda *of: list(cutting(*of)), lambda c, y, norm: enumerated(c, norm)):
+        with pytest.raises(
+            ValueError, match="norm must be that of the conflicts, 'l2', got 'linf'"
+        ):
+            solve(found, y, "linf")
     with pytest.raises(ValueError, match="labels must have shape"):
         bound(found, y[:-1], "l2")
     for order in (1, 2.5):

@@ -1,11 +1,13 @@
 """What is in the distribution, and that it works where nothing of the checkout is in reach."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
 import zipfile
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 import distribution
 import pytest
@@ -19,25 +21,45 @@ def built(tmp_path_factory):
     return distribution.build(tmp_path_factory.mktemp("dist"))
 
 
+@pytest.fixture(scope="module")
+def installed(built, tmp_path_factory):
+    """Where the wheel is unpacked, and an environment that sees it and no clone."""
+    site = tmp_path_factory.mktemp("a site")
+    return site, distribution.install(built[1], site)
+
+
 def shipped():
     files = [p for p in (ROOT / "adversarial_lab").rglob("*") if p.is_file()]
     return {p.relative_to(ROOT).as_posix() for p in files if "__pycache__" not in p.parts}
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_library_its_data_and_nothing_else(built):
     names = set(zipfile.ZipFile(built[1]).namelist())
     inside = {name for name in names if ".dist-info/" not in name}
     assert inside == shipped()
     assert any(name.startswith("adversarial_lab/_data/") for name in inside)
     assert any(name.endswith("/LICENSE") for name in names - inside)
+    assert "adversarial_lab/py.typed" in inside
 
 
+@pytest.mark.slow
 def test_the_sdist_holds_what_a_packager_needs(built):
     with tarfile.open(built[0]) as sdist:
         names = {str(PurePosixPath(*PurePosixPath(n).parts[1:])) for n in sdist.getnames()}
     assert shipped() <= names
     assert {"LICENSE", "README.md", "pyproject.toml", "tests/test_package.py"} <= names
+    assert kept_in_git() <= names, "its tests read every part of the repository"
     assert not any(name.startswith(("_build", ".venv", ".git/")) for name in names)
+
+
+def kept_in_git():
+    """The files of the repository; none where this is no clone."""
+    if not (shutil.which("git") and (ROOT / ".git").exists()):
+        return set()
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    return {name for name in listed.split("\0") if name and (ROOT / name).is_file()}
 
 
 USE = """
@@ -60,9 +82,9 @@ print(json.dumps(report))
 """
 
 
-def test_the_installed_wheel_works_with_its_data_and_weights(built, tmp_path):
-    site = tmp_path / "site"
-    environment = distribution.install(built[1], site)
+@pytest.mark.slow
+def test_the_installed_wheel_works_with_its_data_and_weights(installed, tmp_path):
+    site, environment = installed
     names = [p.stem for p in (ROOT / "adversarial_lab/weights").glob("*.safetensors")]
     assert names, "the package ships no trained network"
     program = [sys.executable, "-c", USE.replace("NAMES", repr(names))]
@@ -74,6 +96,35 @@ def test_the_installed_wheel_works_with_its_data_and_weights(built, tmp_path):
     assert report["home"] == str(site / "adversarial_lab")
     assert report["version"] == adversarial_lab.__version__
     assert min(report["right"].values()) >= 15, "on 20 digits with noise, chance is 2"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", [["grade", "submitted", "--seed", "s"], ["check"], ["build"]])
+def test_without_a_clone_the_exercises_cannot_be_graded_and_say_so(installed, tmp_path, command):
+    words = [sys.executable, "-m", "adversarial_lab.exercises", *command]
+    done = subprocess.run(words, cwd=tmp_path, env=installed[1], capture_output=True, check=False)
+    assert done.returncode == 1 and done.stdout == b""
+    said = done.stderr.decode()
+    assert said.count("\n") == 1 and "needs a clone" in said and "--root" in said
+
+
+@pytest.mark.slow
+def test_the_wheel_has_a_console_command(installed, tmp_path):
+    site, environment = installed
+    command = [site / "bin/adversarial-lab", "version"]
+    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert said.stdout.decode().strip() == adversarial_lab.__version__
+
+
+@pytest.mark.skipif(
+    Path(sys.prefix) != ROOT / ".venv", reason="not in the environment that make installs"
+)
+def test_where_make_installed_the_library_can_be_imported_from_anywhere(tmp_path):
+    program = "import adversarial_lab; print(adversarial_lab.__file__)"
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-c", program]
+    said = subprocess.run(command, cwd=tmp_path, env=kept, capture_output=True, check=True)
+    assert Path(said.stdout.decode().strip()) == ROOT / "adversarial_lab/__init__.py"
 
 
 FRONT = """
@@ -95,11 +146,11 @@ def test_the_front_door_is_a_table_of_contents_and_loads_a_part_when_it_is_named
     folder = ROOT / "adversarial_lab"
     public = {p.stem for p in folder.glob("[!_]*.py")}
     public |= {p.parent.name for p in folder.glob("[!_]*/__init__.py")}
-    assert set(done.stdout.split()) == public | {"check", "__version__"}
+    assert set(done.stdout.split()) == public | {"check", "check_all", "export", "__version__"}
 
 
 def test_every_part_is_reached_by_its_name_and_nothing_else_is():
-    parts = set(dir(adversarial_lab)) - {"check", "__version__"}
+    parts = set(dir(adversarial_lab)) - {"check", "check_all", "export", "__version__"}
     assert {getattr(adversarial_lab, p).__name__ for p in parts} == {
         f"adversarial_lab.{p}" for p in parts
     }

@@ -101,7 +101,7 @@ def test_sign_steps_in_an_l2_ball_fall_short(rng):
     threat = ThreatModel(norm="l2", eps=1.0, box=None)
     z = x
     for _ in range(200):
-        z = threat.project(z + 0.05 * w.sign(), x)
+        z = threat.project(x, z + 0.05 * w.sign())
     best = pgd(linear(w), x, threat, steps=200, step_size=0.05, rng=rng)
     assert linear(w)(z) < 0.6 * linear(w)(best)
 
@@ -154,7 +154,7 @@ def test_strongest_picks_per_example_and_never_the_clean_point():
         strongest(f, [])
 
 
-@pytest.mark.claim("17.1.1", "restarts help against local maxima, step size does not")
+@pytest.mark.claim("17.1.1", "restarts help against local maxima, whatever the step size")
 def test_restarts_find_what_one_start_misses(rng):
     # the gradient at 0.5 points left to a low hill; the high one is at 0.95
     hill = lambda z, c, h, w: h * torch.exp(-(((z - c) / w) ** 2))  # noqa: E731
@@ -165,6 +165,36 @@ def test_restarts_find_what_one_start_misses(rng):
         assert (f(strongest(f, path(step_size=size))) > 2).float().mean() < 0.4
     many = chain.from_iterable(path(step_size=0.01) for _ in range(20))
     assert (f(strongest(f, many)) > 2).float().mean() > 0.95
+
+
+def share_on_the_highest_hill(f, highest, size, rng):
+    """Of uniform starts, by the best of 31 iterates; `highest(value)` says who is there."""
+    x, threat = torch.full((1000, 1), 0.5), ThreatModel(norm="linf", eps=0.5)
+    path = pgd_path(f, x, threat, steps=30, step_size=size, rng=rng)
+    return highest(f(strongest(f, path))).float().mean().item()
+
+
+@pytest.mark.claim("17.1.4", "a step comparable to eps helps against local maxima: it depends")
+def test_whether_a_long_step_finds_a_distant_hill_depends_on_the_loss(rng):
+    """A wide hill: more often. A narrow one, or a thousand sums of sines: less often."""
+    hill = lambda z, c, h, w: h * torch.exp(-(((z - c) / w) ** 2))  # noqa: E731
+    found = {}
+    for width in (0.05, 0.15):
+        f = lambda z, w=width: hill(z[:, 0], 0.3, 1.0, 0.2) + hill(z[:, 0], 0.95, 3.0, w)  # noqa: E731
+        found[width] = [
+            share_on_the_highest_hill(f, lambda v: v > 2, size, rng) for size in (0.02, 0.5)
+        ]
+    draw = lambda scale: scale * torch.rand(1000, 8, generator=rng)  # noqa: E731
+    frequency, phase, height = draw(12.0), draw(2 * torch.pi), draw(2.0) - 1
+    sines = lambda z: (height * torch.sin(frequency * z + phase)).sum(1)  # noqa: E731
+    every = torch.stack([sines(v.expand(1000, 1)) for v in torch.linspace(0, 1, 1001)])
+    top = every.max(0).values - 0.02 * (every.max(0).values - every.min(0).values)
+    found["sines"] = [
+        share_on_the_highest_hill(sines, lambda v: v > top, size, rng) for size in (0.02, 0.5)
+    ]
+    assert found[0.15][1] > found[0.15][0] + 0.08
+    assert found[0.05][1] < found[0.05][0] - 0.05
+    assert found["sines"][1] < found["sines"][0] - 0.2
 
 
 @pytest.fixture
@@ -422,3 +452,19 @@ def test_noise_fgsm_stays_in_the_box_however_wide_its_noise(rng):
     for noise in (-1.0, float("inf")):
         with pytest.raises(ValueError, match="noise must be finite and >= 0"):
             noise_fgsm(linear(torch.ones(6)), x, threat, noise=noise)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_linear_model_falls_to_its_closed_form_in_every_precision(dtype):
+    torch.manual_seed(0)
+    m, x = torch.nn.Linear(30, 2), torch.rand(400, 30)
+    with torch.no_grad():
+        m.bias -= m(torch.full((1, 30), 0.5))[0]
+    y, threat = m(x).argmax(1), ThreatModel(norm="linf", eps=8 / 255)
+    m, x = m.to(dtype), x.to(dtype)
+    w, b = (p.detach().double().diff(dim=0)[0] for p in (m.weight, m.bias))
+    side = (2.0 * y - 1)[:, None] * w
+    worst = torch.where(side > 0, x.double() - threat.eps, x.double() + threat.eps).clamp(0, 1)
+    closed = ((2 * y - 1) * (worst @ w + b) > 0).double().mean().item()
+    found = attack_model(m, x, y, threat, steps=20).robust_accuracy
+    assert found == pytest.approx(closed, abs=2.5 / 400)  # what two roundings can decide

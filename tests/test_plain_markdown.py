@@ -3,10 +3,8 @@
 import pytest
 
 from tools import plain_markdown
-from tools.book import config
 from tools.plain_markdown import Markdown
 
-SITE = config()["html"]["baseurl"]
 NUMBERS = {
     "equations": {"eq-objective": "1"},
     "labels": {
@@ -31,11 +29,13 @@ def markdown(monkeypatch):
         ("by {eq}`eq-objective`", "by (1)"),
         ("```{math}\n:label: eq-objective\nx\n```", "$$\nx \\tag{1}\n$$"),
         ("$$\nx\n$$ (eq-objective)", "$$\nx\n\\tag{1}\n$$"),
-        ("{numref}`fig-attack`", f"[Figure 17.1]({SITE}book/pgd.html#fig-attack)"),
-        ("{ref}`here <fig-attack>`", f"[here]({SITE}book/pgd.html#fig-attack)"),
-        ("[](notation.md)", f"[Notation]({SITE}book/notation.html)"),
-        ("{doc}`notation`", f"[Notation]({SITE}book/notation.html)"),
-        ("[x](notation.md#symbols)", f"[x]({SITE}book/notation.html#symbols)"),
+        ("{numref}`fig-attack`", "[Figure 17.1](../book/pgd.md#fig-attack)"),
+        ("{ref}`here <fig-attack>`", "[here](../book/pgd.md#fig-attack)"),
+        ("[](notation.md)", "[Notation](../book/notation.md)"),
+        ("{doc}`notation`", "[Notation](../book/notation.md)"),
+        ("[x](notation.md#symbols)", "[x](../book/notation.md#symbols)"),
+        ("{notebook}`exercises/pgd`", "[exercises/pgd.ipynb](exercises/pgd.ipynb)"),
+        ("{cite:t}`madry2018`", "[Madry et al. (2018)](../book/references.bib)"),
         (":::{table} Norms\n:name: tab-norms\n\n| a |\n:::", "**Table 17.1. Norms**\n\n| a |"),
         (
             "```{prf:theorem} Exact\n:label: thm-fgsm\nBy {eq}`eq-objective`.\n```",

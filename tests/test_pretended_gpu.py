@@ -35,6 +35,7 @@ def test_it_refuses_what_a_gpu_refuses():
             x.numpy()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "setting"), [(robust, "method=trades"), (certified, "training=crown-ibp")]
 )

@@ -137,7 +137,7 @@ def test_the_gaussian_numbers():
 
 def test_thirty_pairs_of_two_hundred_points():
     i = np.arange(30, dtype=np.int32)
-    found = Conflicts(i, i + np.int32(100), np.ones(30), 200, 2.0)
+    found = Conflicts(i, i + np.int32(100), np.ones(30), 200, 2.0, "l2")
     plan = optimal_plan(found, torch.arange(200) // 100)
     assert plan.risk == pytest.approx(0.15)
     assert right("transport", 1) == "0.15."

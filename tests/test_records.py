@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from adversarial_lab import records
 from adversarial_lab.records import (
     ask,
     heat_map,
@@ -24,6 +25,7 @@ from tools.book import ROOT
 RESULTS, WEIGHTS = ROOT / "book/results", ROOT / "adversarial_lab/weights"
 
 
+@pytest.mark.slow
 def test_the_command_is_what_the_record_answers_to(tmp_path):
     asked = ask("trades", "beta=6", scale="quick")
     made = tmp_path / f"{asked.run_id}.json"
@@ -102,19 +104,47 @@ def test_what_no_run_has_is_refused(words, scale, message):
         ask(*words, scale=scale).run_id  # noqa: B018
 
 
-def test_the_folder_is_found_from_a_page_and_from_the_root(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+@pytest.fixture
+def no_checkout(tmp_path, monkeypatch):
+    """A working directory and a package that lie in no checkout, as after `pip install`."""
+    monkeypatch.setattr(records, "__file__", str(tmp_path / "site/adversarial_lab/records.py"))
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+@pytest.mark.parametrize("place", ["", "book", "notebooks", "notebooks/exercises", "a b/c/d"])
+def test_the_folder_is_found_from_everywhere_in_a_checkout(no_checkout, monkeypatch, place):
+    (no_checkout / "copy/book/results").mkdir(parents=True)
+    (no_checkout / "copy" / place).mkdir(parents=True, exist_ok=True)
     assert results() is None
-    (tmp_path / "book/results").mkdir(parents=True)
-    assert results().resolve() == tmp_path / "book/results"
-    monkeypatch.chdir(tmp_path / "book")
-    assert results().resolve() == tmp_path / "book/results"
+    monkeypatch.chdir(no_checkout / "copy" / place)
+    assert results() == no_checkout / "copy/book/results"
 
 
-def test_all_records_of_a_run_are_found_and_no_others(tmp_path, monkeypatch):
+def test_the_folder_is_found_from_the_package_unless_one_works_in_another(no_checkout, monkeypatch):
+    for name in ("site", "copy"):
+        (no_checkout / name / "book/results").mkdir(parents=True)
+    assert results() == no_checkout / "site/book/results"
+    monkeypatch.chdir(no_checkout / "copy")
+    assert results() == no_checkout / "copy/book/results"
+
+
+def test_a_folder_of_results_without_a_record_is_somebody_elses(no_checkout, monkeypatch):
+    (no_checkout / "work/results").mkdir()
+    assert results() is None
+    (no_checkout / "work/results/pgd-a.json").write_text("{}")
+    assert results() == no_checkout / "work/results"
+
+
+def test_this_packages_own_records_are_found_from_far_away(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    assert results() == RESULTS
+
+
+def test_all_records_of_a_run_are_found_and_no_others(no_checkout):
     assert made_by("pgd") == []
-    folder = tmp_path / "results"
+    folder = no_checkout / "work/results"
     folder.mkdir()
     for name in ("pgd-b", "pgd-a", "trades-a"):
         (folder / f"{name}.json").write_text(json.dumps({"run_id": name}))

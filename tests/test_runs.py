@@ -13,6 +13,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
+from adversarial_lab.address import Address
 from adversarial_lab.runs import RUNS, weights
 from adversarial_lab.runs.__main__ import configure, main
 from adversarial_lab.runs.pgd import Config
@@ -106,6 +107,7 @@ def test_list_shows_every_run_with_scale_and_cost(capsys):
             assert f"{name} --scale {scale}: {module.COST[scale]}" in shown
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path, blow, capsys):
     words = [*TINY, "epochs=40"]
@@ -165,7 +167,7 @@ def described(folder, content):
     return folder / "pgd-1.safetensors", digest
 
 
-def test_weights_count_only_if_they_are_those_of_their_record(tmp_path):
+def test_weights_count_only_if_they_are_those_of_their_record(tmp_path, monkeypatch):
     path, _ = described(tmp_path, b"right")
     path.write_bytes(b"right")
     assert weights.find(path) == path
@@ -173,6 +175,7 @@ def test_weights_count_only_if_they_are_those_of_their_record(tmp_path):
     with pytest.raises(ValueError, match="not the weights that were measured"):
         weights.find(path)
     path.unlink()
+    monkeypatch.setattr(weights.address, "read", Address)
     with pytest.raises(FileNotFoundError, match="no release that holds them.*pgd seed=1 --scale"):
         weights.find(path)
     with pytest.raises(FileNotFoundError, match="there is no .*other.safetensors"):
@@ -181,7 +184,8 @@ def test_weights_count_only_if_they_are_those_of_their_record(tmp_path):
 
 def test_weights_that_are_not_in_git_come_from_the_release(tmp_path, monkeypatch):
     path, digest = described(tmp_path, b"right")
-    monkeypatch.setattr(weights, "RELEASE", "https://release.example/{file}")
+    here = Address("a/b", tag="v1.0.0", site="https://a.github.io/b/")
+    monkeypatch.setattr(weights.address, "read", lambda: here)
     asked = []
 
     def retrieve(address, known_hash, *, fname, path):
@@ -190,5 +194,19 @@ def test_weights_that_are_not_in_git_come_from_the_release(tmp_path, monkeypatch
 
     monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert weights.find(path) == tmp_path / "cached"
-    address = "https://release.example/pgd-1.safetensors"
+    address = "https://github.com/a/b/releases/download/v1.0.0/pgd-1.safetensors"
     assert asked == [(address, f"sha256:{digest}", "pgd-1.safetensors")]
+
+
+def test_where_the_release_lacks_the_weights_it_says_how_to_make_them(tmp_path, monkeypatch):
+    path, _ = described(tmp_path, b"right")
+    here = Address("a/b", site="https://a.github.io/b/")
+    monkeypatch.setattr(weights.address, "read", lambda: here)
+
+    def retrieve(address, *_, **__):
+        raise OSError(f"404 for {address}")
+
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
+    latest = "https://github.com/a/b/releases/latest/download/pgd-1.safetensors"
+    with pytest.raises(FileNotFoundError, match=f"pgd seed=1 --scale full.*404 for {latest}"):
+        weights.find(path)

@@ -57,6 +57,7 @@ def test_every_method_leaves_a_whole_record(method, tmp_path, capsys):
     assert names == {".json", ".csv", ".safetensors"}  # nothing of the way there is left
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_from_its_last_epoch(tmp_path, capsys):
     words = [*TINY, "method=n-fgsm", "epochs=12"]
     process = subprocess.Popen(

@@ -115,6 +115,7 @@ def test_workers_that_always_die_end_the_sweep(tmp_path, monkeypatch):
     assert len(list(tmp_path.glob("*.json"))) == sweeps.TRIES  # and what was done is kept
 
 
+@pytest.mark.slow
 def test_a_cluster_loses_a_worker_and_the_sweep_loses_nothing(tmp_path, capsys):
     sizes = ",".join(str(n) for n in range(20, 32))
     with LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None) as cluster:

@@ -1,3 +1,5 @@
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -6,8 +8,10 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize
 from scipy.stats import kstest
 
+from adversarial_lab import norms as norms_module
 from adversarial_lab import threat as threat_module
-from adversarial_lab.threat import GEOMETRIES, ThreatModel
+from adversarial_lab.norms import GEOMETRIES
+from adversarial_lab.threat import ThreatModel
 
 norms = pytest.mark.parametrize("norm", sorted(GEOMETRIES))
 boxes = pytest.mark.parametrize("box", [None, (0.0, 1.0)])
@@ -69,11 +73,11 @@ def nearest_in_ball_and_box(norm, eps, box, x, z):
 @pytest.mark.claim("17.1.1", "the projection is feasible and leaves feasible points alone")
 def test_projection_is_feasible_and_idempotent(norm, box, seed):
     threat, x, z = case(norm, box, seed, torch.float64)
-    p = threat.project(z, x)
-    assert threat.contains(x, p, slack=1e-12).all()
-    torch.testing.assert_close(threat.project(p, x), p, rtol=0, atol=1e-14)
+    p = threat.project(x, z)
+    assert threat.contains(x, p).all()
+    torch.testing.assert_close(threat.project(x, p), p, rtol=0, atol=1e-14)
     inside = x + 1e-3 * threat.eps * (p - x)
-    torch.testing.assert_close(threat.project(inside, x), inside, rtol=0, atol=1e-15)
+    torch.testing.assert_close(threat.project(x, inside), inside, rtol=0, atol=1e-15)
 
 
 @norms
@@ -82,12 +86,128 @@ def test_projection_is_feasible_and_idempotent(norm, box, seed):
 @given(seed=st.integers(0, 2**20), far=st.sampled_from([1e-3, 0.3, 100.0]))
 def test_float32_is_off_by_one_rounding_at_most(norm, box, seed, far):
     threat, x, z = case(norm, box, seed, torch.float32, shape=(40,), far=far)
-    p = threat.project(z, x)
-    exact = threat.project(p.double(), x.double())  # the feasible point next to p
+    p = threat.project(x, z)
+    exact = threat.project(x.double(), p.double())  # the feasible point next to p
     size = torch.maximum(p.abs(), x.abs()).amax(1, keepdim=True).clamp(min=threat.eps)
     assert ((p - exact).abs() <= torch.finfo(torch.float32).eps * size).all()
     if box is not None:
         assert p.min() >= box[0] and p.max() <= box[1]
+
+
+DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+SCALES = {  # of the data: box, and the largest |x|
+    "[0, 1]": ((0.0, 1.0), 1.0),
+    "[-1, 1]": ((-1.0, 1.0), 1.0),
+    "[0, 255]": ((0.0, 255.0), 255.0),
+    "normalised": ((-2.117904, 2.64), 2.64),
+    "table": (None, 1e4),
+    "tiny": (None, 1e-6),
+}
+
+
+def data(scale, dtype, rng, n=6, d=40):
+    """Points of this scale in this dtype, walls among them, and a threat of a tenth of it."""
+    box, size = SCALES[scale]
+    low, high = box or (-size, size)
+    x = (low + (high - low) * torch.rand(n, d, generator=rng)).to(dtype)
+    x[:, 0], x[:, 1] = low, high
+    return x, box, size
+
+
+def exact_distance(norm, x, z):
+    """In rational arithmetic's next best: float64, on differences that float64 holds exactly."""
+    v = z.double() - x.double()
+    return {"linf": v.abs().amax(1), "l2": v.norm(dim=1), "l1": v.abs().sum(1)}[norm]
+
+
+@norms
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scale", SCALES)
+@settings(deadline=None, max_examples=5)
+@given(seed=st.integers(0, 2**20), radius=st.sampled_from([0.0, 1e-3, 0.1, 1.0]))
+def test_projections_and_starts_lie_in_the_set_in_every_precision(norm, dtype, scale, seed, radius):
+    rng = torch.Generator().manual_seed(seed)
+    x, box, size = data(scale, dtype, rng)
+    threat = ThreatModel(norm=norm, eps=radius * size, box=box)
+    for far in (1e-3, 0.1, 3.0):
+        z = x + far * size * torch.randn(x.shape, generator=rng)
+        p = threat.project(x, z.clamp(-6e4, 6e4).to(dtype))  # float16 ends at 65504
+        assert p.dtype == dtype and threat.contains(x, p).all()
+    assert threat.contains(x, threat.sample(x, rng)).all()
+
+
+@norms
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("scale", sorted(set(SCALES) - {"tiny"}))
+def test_a_point_is_outside_beyond_the_stated_slack_and_inside_within_it(norm, dtype, scale, rng):
+    """z one coordinate away from x, so that the exact distance is one number and no sum."""
+    x, box, size = data(scale, dtype, rng)
+    unit = torch.finfo(dtype).eps / 2
+    for share in (0.01, 0.2):
+        z = x.clone()
+        z[:, 2] = torch.where(x[:, 2] > x.double().mean(), -share, share) * size + x[:, 2]
+        away = exact_distance(norm, x, z)
+        rounding = unit * z[:, 2].double().abs()
+        for row in range(len(x)):
+            eps, slack = away[row].item(), rounding[row].item()
+            at = partial(ThreatModel, norm=norm, box=box)
+            here = (x[row : row + 1], z[row : row + 1])
+            assert at(eps=eps).contains(*here)
+            assert at(eps=max(0.0, eps - slack)).contains(*here)
+            beyond = (eps - 1.1 * slack) / (1 + 30 * unit)
+            assert not at(eps=beyond).contains(*here)
+
+
+@norms
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_projection_in_low_precision_is_the_exact_one_rounded_once(norm, dtype, rng):
+    for scale in SCALES:
+        x, box, size = data(scale, dtype, rng)
+        walls = None if box is None else (x.min().item(), x.max().item())  # rounded, as x has them
+        threat = ThreatModel(norm=norm, eps=0.1 * size, box=walls)
+        z = x + (0.3 * size * torch.randn(x.shape, generator=rng)).to(dtype)
+        p, exact = threat.project(x, z), threat.project(x.double(), z.double())
+        unit = torch.finfo(dtype).eps / 2
+        room = unit * (1.01 * exact.abs() + 4 * threat.eps) + torch.finfo(dtype).tiny * unit
+        assert ((p.double() - exact).abs() <= room).all(), scale
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_points_a_reader_makes_in_float32_are_accepted(norm, rng):
+    """x + clip(delta) and x + eps g / |g| in plain float32, as attacks of other libraries end."""
+    for d in (10, 3072, 100_000):
+        x, g = torch.rand(5, d, generator=rng), torch.randn(5, d, generator=rng)
+        threat = ThreatModel(norm=norm, eps=0.3, box=None)
+        delta = g.clamp(-0.3, 0.3) if norm == "linf" else 0.3 * g / g.norm(dim=1, keepdim=True)
+        assert threat.contains(x, x + delta).all()
+
+
+def test_a_swap_of_x_and_z_is_caught_where_z_is_outside_the_box():
+    threat = ThreatModel(norm="linf", eps=0.1)
+    x, z = torch.full((2, 3), 0.9), torch.full((2, 3), 1.2)
+    for method in (threat.project, threat.contains):
+        method(x, z)
+        with pytest.raises(ValueError, match=r"x must lie in the box.*1\.2.*x comes first, then z"):
+            method(z, x)
+
+
+@pytest.mark.parametrize("eps", [torch.full((3, 1, 1), 0.1), [0.1, 0.2], "0.1", None])
+def test_one_radius_for_each_channel_is_refused_with_the_way_out(eps, unchecked):
+    with pytest.raises(ValueError, match="eps must be one number.*scaled.*model's forward"):
+        ThreatModel(norm="linf", eps=eps)
+
+
+@pytest.mark.parametrize("box", [(torch.zeros(3), torch.ones(3)), ([0, 0], [1, 1]), 1.0, (0, None)])
+def test_one_box_for_each_channel_is_refused_with_the_way_out(box, unchecked):
+    with pytest.raises(ValueError, match="box must be"):
+        ThreatModel(norm="linf", eps=0.1, box=box)
+
+
+def test_numbers_of_other_libraries_are_numbers(unchecked):
+    plain = ThreatModel(norm="l2", eps=0.5, box=(0.0, 1.0))
+    assert ThreatModel(norm="l2", eps=np.float32(0.5), box=np.array([0, 1])) == plain
+    assert ThreatModel(norm="l2", eps=torch.tensor(0.5), box=[0, torch.tensor(1)]) == plain
+    assert hash(ThreatModel(norm="l2", eps=torch.tensor(0.5))) == hash(plain)
 
 
 @norms
@@ -96,7 +216,7 @@ def test_float32_is_off_by_one_rounding_at_most(norm, box, seed, far):
 @pytest.mark.claim("17.1.1", "clipping is the exact linf projection, rescaling the exact l2 one")
 def test_projection_is_the_nearest_point(norm, seed):
     threat, x, z = case(norm, None, seed, torch.float64, n=1, shape=(5,))
-    ours = threat.project(z, x)[0].numpy()
+    ours = threat.project(x, z)[0].numpy()
     solver = x[0].numpy() + nearest_in_ball(norm, threat.eps, (z - x)[0].numpy())
     np.testing.assert_allclose(ours, solver, atol=1e-4)
 
@@ -106,7 +226,7 @@ def test_projection_is_the_nearest_point(norm, seed):
 @given(seed=st.integers(0, 2**20))
 def test_projection_is_the_nearest_point_of_ball_and_box(norm, seed):
     threat, x, z = case(norm, (0.0, 1.0), seed, torch.float64, n=1, shape=(5,))
-    ours = threat.project(z, x)[0].numpy()
+    ours = threat.project(x, z)[0].numpy()
     best = nearest_in_ball_and_box(norm, threat.eps, (0, 1), x[0].numpy(), z[0].numpy())
     np.testing.assert_allclose(ours, best, atol=1e-6)
 
@@ -115,9 +235,9 @@ def test_projection_is_the_nearest_point_of_ball_and_box(norm, seed):
 def test_l2_ball_then_box_is_feasible_but_not_nearest():
     x, z = torch.tensor([[0.9, 0.5]]).double(), torch.tensor([[3.0, 1.5]]).double()
     threat = ThreatModel(norm="l2", eps=0.5)
-    ours = threat.project(z, x)
+    ours = threat.project(x, z)
     best = nearest_in_ball_and_box("l2", 0.5, (0, 1), x[0].numpy(), z[0].numpy())
-    assert threat.contains(x, ours, slack=1e-12).all()
+    assert threat.contains(x, ours).all()
     assert (z - ours).norm().item() > np.linalg.norm(z[0].numpy() - best) + 0.05
 
 
@@ -165,12 +285,13 @@ def test_a_step_without_a_box_is_steepest(norm, rng):
 
 def test_nothing_needs_double_precision_where_there_is_none(monkeypatch, rng):
     """Apple's MPS has no float64."""
-    monkeypatch.setattr(threat_module, "_wide", lambda v: v)
+    for module in (threat_module, norms_module):
+        monkeypatch.setattr(module, "wide", lambda v: v)
     monkeypatch.setattr(torch.Tensor, "double", None)
     x = torch.rand(5, 6, generator=rng)
     for norm in GEOMETRIES:
         threat = ThreatModel(norm=norm, eps=0.3)
-        assert threat.contains(x, threat.project(threat.sample(x, rng) * 2, x)).all()
+        assert threat.contains(x, threat.project(x, threat.sample(x, rng) * 2)).all()
 
 
 @norms

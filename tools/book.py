@@ -14,7 +14,7 @@ HTML = BUILD / "html"
 
 @cache
 def config() -> dict:
-    """The book's configuration; addresses stand there and nowhere else."""
+    """The book's configuration."""
     return yaml.safe_load((ROOT / "_config.yml").read_text(encoding="utf-8"))
 
 

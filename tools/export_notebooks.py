@@ -1,10 +1,14 @@
 """Turn the executed pages and the demos into notebooks/*.ipynb for Colab and Binder."""
 
+import json
+import re
 from pathlib import Path
 
 import nbformat
 
-from tools.book import ROOT, code_pages, config, read_page
+from adversarial_lab import address
+from adversarial_lab.address.notebooks import FOLDED, addressed, set_up_cell, text
+from tools.book import ROOT, code_pages, read_page
 from tools.plain_markdown import Markdown
 
 NOTEBOOKS = ROOT / "notebooks"
@@ -12,15 +16,9 @@ DEMOS = ROOT / "demos"
 GPU = {
     "accelerator": "GPU",
     "colab": {"gpuType": "T4", "provenance": []},
-}  # what Colab is asked for
-SETUP = """\
-# @title Set up {{ display-mode: "form" }}
-# Generated from {source}: edit that page, not this notebook.
-import importlib.util
-
-if importlib.util.find_spec("adversarial_lab") is None:
-    %pip install -q "git+{url}@{branch}"
-"""
+}  # what Colab is asked for, where a notebook looks for one
+LOOKS_FOR_GPU = re.compile(r"best_device\(|\bcuda\b")
+MADE_FROM = "{}: edit that page, not this notebook."
 HIDDEN = {"hide-cell", "hide-input", "remove-cell", "remove-input"}
 FOLD = '# @title Code { display-mode: "form" }\n'
 
@@ -50,21 +48,25 @@ def demos() -> list[Path]:
 
 def export(page: Path) -> str:
     """The page or demo as the text of a notebook."""
-    text = page.read_text(encoding="utf-8")
     demo = page.parent == DEMOS
     markdown = Markdown(page.stem, numbered=not demo)
-    source = page.relative_to(ROOT).as_posix()
-    setup = SETUP.format(source=source, **config()["repository"])
-    cells = [nbformat.v4.new_code_cell(setup.rstrip(), metadata={"cellView": "form"})]
-    for cell in read_page(text).cells:
+    setup = set_up_cell(MADE_FROM.format(page.relative_to(ROOT).as_posix()))
+    cells = [nbformat.v4.new_code_cell(setup, metadata=FOLDED)]
+    for cell in read_page(page.read_text(encoding="utf-8")).cells:
         cells += _code(cell, markdown) if cell.cell_type == "code" else _text(cell, markdown)
     for number, cell in enumerate(cells):
         cell["id"] = f"{page.stem}-{number}"
+    made = json.loads(nbformat.writes(_notebook(cells)))
+    return text(addressed(made, page.stem, address.read()))
+
+
+def _notebook(cells):
     kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    metadata = {"kernelspec": kernel, **(GPU if demo else {})}
+    gpu = any(c.cell_type == "code" and LOOKS_FOR_GPU.search(c.source) for c in cells)
+    metadata = {"kernelspec": kernel, **(GPU if gpu else {})}
     notebook = nbformat.v4.new_notebook(cells=cells, metadata=metadata)
     notebook.nbformat_minor = 5
-    return nbformat.writes(notebook) + "\n"
+    return notebook
 
 
 def _code(cell, markdown):

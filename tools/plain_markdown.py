@@ -12,7 +12,8 @@ from itertools import repeat
 
 from pybtex.database import parse_file
 
-from tools.book import BUILD, ROOT, config
+from adversarial_lab.address.notebooks import page_link
+from tools.book import BUILD, ROOT
 
 FENCE = re.compile(
     r"^(?P<fence>`{3,}|:{3,})(?:\{(?P<name>[\w:-]+)\})? ?(?P<argument>[^\n]*)\n"
@@ -121,7 +122,7 @@ class Markdown:
 
     def _link(self, match):
         title = match[1] or numbers()["titles"][f"book/{match[2]}"]
-        return f"[{title}]({self._site()}book/{match[2]}.html{match[3] or ''})"
+        return f"[{title}]({page_link(match[2], match[3] or '')})"
 
     def _role(self, match):
         role, content = match[1], match[2]
@@ -134,7 +135,9 @@ class Markdown:
         if role == "doc":
             return self._link(("", title, target.rpartition("/")[2], ""))
         if role in {"ref", "numref", "prf:ref"}:
-            return f"[{title or self._called(target)}]({self._site()}{self._label(target)['url']})"
+            return f"[{title or self._called(target)}]({_source(self._label(target)['url'])})"
+        if role == "notebook":
+            return f"[{target}.ipynb]({target}.ipynb)"
         raise ValueError(f"book/{self.stem}.md: no translation of the role {role!r}")
 
     def _called(self, label):
@@ -146,9 +149,11 @@ class Markdown:
         except KeyError:
             raise ValueError(f"book/{self.stem}.md: the book has no label {label!r}") from None
 
-    @staticmethod
-    def _site():
-        return config()["html"]["baseurl"]
+
+def _source(url: str) -> str:
+    """book/pgd.html#fig-attack, as the built book says it, to the way there from a notebook."""
+    page, mark, anchor = url.removeprefix("book/").partition("#")
+    return page_link(page.removesuffix(".html"), mark + anchor)
 
 
 def _citation(key: str, role: str) -> str:
@@ -159,7 +164,7 @@ def _citation(key: str, role: str) -> str:
     who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names)
     year = entry.fields["year"]
     written = f"{who} ({year})" if role == "cite:t" else f"({who}, {year})"
-    return f"[{written}]({config()['html']['baseurl']}book/references.html)"
+    return f"[{written}]({page_link('references')})"
 
 
 @cache

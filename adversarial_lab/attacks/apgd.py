@@ -145,7 +145,7 @@ def _look(model: nn.Module, loss: Goal, z: Tensor, goal: Tensor) -> tuple[Tensor
 
 
 def _begin(look: Callable, x: Tensor, goal: Tensor, start: Tensor, threat: ThreatModel) -> State:
-    z = threat.project(start, x)
+    z = threat.project(x, start)
     value, g, wrong = look(z, goal)
     full = partial(torch.full, (len(x),), device=x.device)
     return State(
@@ -169,8 +169,8 @@ def _begin(look: Callable, x: Tensor, goal: Tensor, start: Tensor, threat: Threa
 
 def _advance(look: Callable, s: State, threat: ThreatModel, momentum: float, rng: Rng) -> State:
     """One step: ascend, mix in the last move, project, and remember what is best."""
-    ahead = threat.project(s.z + _like(s.step, s.z) * threat.steepest(s.g, rng), s.x)
-    z = threat.project(s.z + (1 - momentum) * (ahead - s.z) + momentum * (s.z - s.before), s.x)
+    ahead = threat.project(s.x, s.z + _like(s.step, s.z) * threat.steepest(s.g, rng))
+    z = threat.project(s.x, s.z + (1 - momentum) * (ahead - s.z) + momentum * (s.z - s.before))
     value, g, wrong = look(z, s.goal)
     better = value > s.best_value
     return replace(

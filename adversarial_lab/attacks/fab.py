@@ -6,6 +6,7 @@ the nearest point of that hyperplane inside the box is found exactly. Scaling th
 move the hyperplane, and no radius enters: FAB measures a distance.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -14,8 +15,12 @@ from torch import Tensor, nn
 
 from adversarial_lab.attacks.margins import margin
 from adversarial_lab.attacks.targets import each_target
+from adversarial_lab.norms import row_of
 from adversarial_lab.threat import Box, Points, Rng, ThreatModel
 from adversarial_lab.training import Labels
+
+# how far the coordinates of the shortest way go beside each other
+SPEEDS: dict[str, Callable[[Tensor], Tensor]] = {"linf": torch.ones_like, "l2": torch.abs}
 
 
 def to_hyperplane(
@@ -28,7 +33,7 @@ def to_hyperplane(
     gives s exactly. Where the box allows no solution every coordinate goes to its wall.
     """
     way = -torch.where(gap[:, None] < 0, -1.0, 1.0) * w.sign()
-    size = torch.ones_like(w) if norm == "linf" else w.abs()
+    size = row_of(norm, SPEEDS, " for FAB")(w)
     rate = w.abs() * size
     if box is None:
         s = gap.abs() / rate.sum(1).clamp(min=1e-30)

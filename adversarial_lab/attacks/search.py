@@ -53,7 +53,7 @@ def along(
         size = threat.distance(torch.zeros_like(v), v).clamp(min=1e-30)
         unit = v / size.view(-1, *[1] * (x.ndim - 1))
         for r in torch.linspace(-threat.eps, threat.eps, 2 * radii + 1).tolist():
-            z = threat.project(x + r * unit, x)
+            z = threat.project(x, x + r * unit)
             value = margin(model(z), y)
             better = value > best_value
             best = torch.where(better.view(-1, *[1] * (x.ndim - 1)), z, best)

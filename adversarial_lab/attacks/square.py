@@ -41,7 +41,7 @@ def square(
         raise ValueError(f"need images (n, c, h, w) and queries >= 1, got {x.shape} and {queries}")
     end, rows = x.clone(), torch.arange(len(x), device=x.device)
     with evaluating(model, torch.contiguous_format):
-        z = threat.project(first(x, threat, rng), x)
+        z = threat.project(x, first(x, threat, rng))
         reached = margin(model(z), y)
         for query in range(1, queries):
             end[rows] = z
@@ -51,7 +51,7 @@ def square(
             if not len(rows):
                 return end
             side = _side(x, first_share * _decay(query / queries), threat.norm)
-            trial = threat.project(propose(x, z, side, threat, rng), x)
+            trial = threat.project(x, propose(x, z, side, threat, rng))
             value = margin(model(trial), y)
             better = value > reached
             reached = torch.where(better, value, reached)

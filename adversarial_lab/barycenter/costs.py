@@ -11,12 +11,11 @@ from itertools import combinations
 import numpy as np
 from jaxtyping import Float, Int
 
+from adversarial_lab.measures import Numbers, Weights, as_float64, check_weights
 from adversarial_lab.multimarginal.coupling import Table
-from adversarial_lab.transport.overlap import check_weights
 
 Points = Float[np.ndarray, "_ d"]
 Cost = Float[np.ndarray, "_ places"]
-Weights = Float[np.ndarray, " K"]
 
 
 def distances(a: Points, b: Points) -> Float[np.ndarray, "n m"]:
@@ -32,7 +31,7 @@ def coulomb(r: Float[np.ndarray, "..."]) -> Float[np.ndarray, "..."]:
 def pairwise_cost(
     points: Sequence[Points],
     f: Callable[[Float[np.ndarray, "n m"]], Float[np.ndarray, "n m"]],
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
 ) -> Table:
     r"""$\sum_{i<j}\lambda_i\lambda_jf(|\xi_i-\xi_j|)$ for all tuples; K axes, weights 1 if None."""
     k = len(points)
@@ -45,30 +44,31 @@ def pairwise_cost(
 
 
 def meeting_cost(
-    costs: Sequence[Cost], weights: Weights | None = None
+    costs: Sequence[Numbers], weights: Numbers | None = None
 ) -> tuple[Table, Int[np.ndarray, "..."]]:
     r"""$\mathbf c=\min_l\sum_k\lambda_kc_k(\xi_k,l)$ over the places l, and the l that attains it.
 
     costs[k]: (n_k, places), what it costs the points of measure k to get there; weights 1 if None.
     """
-    shape, places = tuple(len(c) for c in costs), costs[0].shape[1]
-    if any(c.shape[1] != places for c in costs):
-        raise ValueError(f"costs must have one set of places, got {[c.shape for c in costs]}")
-    lam = _factors(weights, len(costs))
+    ways = [as_float64(c, "costs") for c in costs]
+    shape, places = tuple(len(c) for c in ways), ways[0].shape[1]
+    if any(c.shape[1] != places for c in ways):
+        raise ValueError(f"costs must have one set of places, got {[c.shape for c in ways]}")
+    lam = _factors(weights, len(ways))
     table, where = np.full(shape, np.inf), np.zeros(shape, int)
     for place in range(places):
-        here = sum(_along(times(lam[k], c[:, place]), k, len(costs)) for k, c in enumerate(costs))
+        here = sum(_along(times(lam[k], c[:, place]), k, len(ways)) for k, c in enumerate(ways))
         better = here < table
         table, where = np.where(better, here, table), np.where(better, place, where)
     return table, where
 
 
-def mean_place(points: Sequence[Points], weights: Weights) -> Float[np.ndarray, "... d"]:
+def mean_place(points: Sequence[Numbers], weights: Numbers) -> Float[np.ndarray, "... d"]:
     """The weighted mean of every tuple: where points meet that pay the squared distance."""
-    check_weights(weights, len(points))
     k = len(points)
+    w = check_weights(weights, k)
     terms = [
-        np.expand_dims(weights[i] * p, [axis for axis in range(k) if axis != i])
+        np.expand_dims(w[i] * as_float64(p, "points"), [axis for axis in range(k) if axis != i])
         for i, p in enumerate(points)
     ]
     return sum(terms[1:], terms[0])
@@ -79,9 +79,9 @@ def times(weight: float, cost: Float[np.ndarray, "..."]) -> Float[np.ndarray, ".
     return np.multiply(weight, cost, out=np.full(cost.shape, np.inf), where=cost != np.inf)
 
 
-def _factors(weights: Weights | None, k: int) -> Weights:
+def _factors(weights: Numbers | None, k: int) -> Weights:
     """Ones, or the weights if they are k finite numbers >= 0, of any sum."""
-    lam = np.ones(k) if weights is None else np.asarray(weights, float)
+    lam = np.ones(k) if weights is None else as_float64(weights, "weights")
     if lam.shape != (k,) or not ((lam >= 0) & (lam < np.inf)).all():
         raise ValueError(f"weights must be {k} finite numbers >= 0, got {weights}")
     return lam

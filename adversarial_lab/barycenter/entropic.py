@@ -12,8 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from adversarial_lab.multimarginal.coupling import SAME
-from adversarial_lab.transport.overlap import check_weights
+from adversarial_lab.measures import Numbers, Weights, as_float64, check_weights
 
 Grid = Float[np.ndarray, "*grid"]
 Kernel = Float[np.ndarray, "_ _"]  # -cost / eta along one axis
@@ -37,8 +36,8 @@ def axis_cost(n: int) -> Float[np.ndarray, "n n"]:
 
 
 def entropic(
-    measures: Float[np.ndarray, "K *grid"],
-    weights: Float[np.ndarray, " K"],
+    measures: Numbers,
+    weights: Numbers,
     *,
     eta: float,
     debiased: bool = False,
@@ -51,7 +50,8 @@ def entropic(
     in a box whose sides have length one, and so is the unit of eta > 0. It is a sum over the axes:
     a round costs K m^(d+1) operations for m^d pixels, not K m^(2d).
     """
-    lam = _checked(measures, weights, eta).reshape(-1, *[1] * (measures.ndim - 1))
+    measures, lam = _checked(measures, weights, eta)
+    lam = lam.reshape(-1, *[1] * (measures.ndim - 1))
     kernels = [-axis_cost(n) / eta for n in measures.shape[1:]]
     with np.errstate(divide="ignore"):
         goal = np.log(measures)
@@ -93,11 +93,10 @@ def smooth(
 
 
 def _checked(
-    measures: Float[np.ndarray, "K *grid"], weights: Float[np.ndarray, " K"], eta: float
-) -> Float[np.ndarray, " K"]:
+    measures: Numbers, weights: Numbers, eta: float
+) -> tuple[Float[np.ndarray, "K *grid"], Weights]:
     if not (eta > 0 and np.isfinite(eta)):
         raise ValueError(f"eta must be finite and > 0, got {eta}")
-    totals = measures.reshape(len(measures), -1).sum(1)
-    if not (measures.min() >= 0 and np.abs(totals - 1).max() <= SAME):
-        raise ValueError(f"measures must be >= 0 and sum to one each, got sums {totals}")
-    return check_weights(weights, len(measures))
+    grids = as_float64(measures, "measures")
+    rows = [check_weights(m.ravel(), m.size, "measures") for m in grids]
+    return np.stack(rows).reshape(grids.shape), check_weights(weights, len(grids))

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from adversarial_lab.transport.overlap import check_weights
+from adversarial_lab.measures import Numbers, as_float64, check_weights
 
 Matrix = Float[np.ndarray, "d d"]
 Matrices = Float[np.ndarray, "K d d"]
-Weights = Float[np.ndarray, " K"]
 THIN = 1e-9  # of the largest eigenvalue: in between steps, what is below gets lost in rounding
 CLOSE = 1e-5  # a larger residual is no longer the rounding of unequal axes
 
@@ -45,14 +44,15 @@ def squared_distance(a: Matrix, b: Matrix) -> float:
 
 
 def fixed_point(
-    covs: Matrices, weights: Weights, *, steps: int = 200, tolerance: float = 1e-12
+    covs: Numbers, weights: Numbers, *, steps: int = 200, tolerance: float = 1e-12
 ) -> Iterator[Step]:
     r"""$S\leftarrow S^{-1/2}\big(\sum_k\lambda_k(S^{1/2}\Sigma_kS^{1/2})^{1/2}\big)^2S^{-1/2}$.
 
     covs: positive definite. Yields a `Step` an iteration, the start included, until the residual
     is at most `tolerance`.
     """
-    check_weights(weights, len(covs))
+    covs = as_float64(covs, "covs")
+    weights = check_weights(weights, len(covs))
     if not np.allclose(covs, covs.swapaxes(1, 2)):  # NaN is caught here too
         raise ValueError("covs must be symmetric and finite")
     values = np.linalg.eigvalsh(covs)
@@ -74,7 +74,7 @@ def fixed_point(
 
 
 def gaussian_barycenter(
-    means: Float[np.ndarray, "K d"], covs: Matrices, weights: Weights
+    means: Numbers, covs: Numbers, weights: Numbers
 ) -> tuple[Float[np.ndarray, " d"], Matrix]:
     """The mean and the covariance of the barycenter.
 
@@ -83,4 +83,4 @@ def gaussian_barycenter(
     *_, last = fixed_point(covs, weights)
     if last.residual > CLOSE:
         raise RuntimeError(f"covs are too thin: the residual is still {last.residual:.1e}")
-    return weights @ means, last.cov
+    return check_weights(weights, len(covs)) @ as_float64(means, "means"), last.cov

@@ -14,10 +14,16 @@ import numpy as np
 from jaxtyping import Float
 from scipy.sparse import csr_array, hstack, vstack
 
-from adversarial_lab.barycenter.costs import Cost, Weights, times
-from adversarial_lab.multimarginal.coupling import Masses, check_masses, check_one_total
-from adversarial_lab.transport.overlap import check_weights
-from adversarial_lab.transport.program import least_cost
+from adversarial_lab.barycenter.costs import Cost, times
+from adversarial_lab.measures import (
+    Masses,
+    Numbers,
+    as_float64,
+    check_masses,
+    check_one_total,
+    check_weights,
+    least_cost,
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +39,7 @@ class Meeting:
 
 
 def fixed_support(
-    costs: Sequence[Cost], measures: Sequence[Masses], weights: Weights | None = None
+    costs: Sequence[Numbers], measures: Sequence[Numbers], weights: Numbers | None = None
 ) -> Meeting:
     r"""$\inf_\rho\sum_k\lambda_kC(\rho_k,\rho)$, rho on the places; weights 1 if None.
 
@@ -41,21 +47,22 @@ def fixed_support(
     for different ones.
     """
     lam = np.ones(len(costs)) if weights is None else check_weights(weights, len(costs))
-    check_one_total(measures, "measures")
-    return _solve([times(w, c) for w, c in zip(lam, costs, strict=True)], measures, 0.0)
+    sides = check_one_total(measures, "measures")
+    ways = [as_float64(c, "costs") for c in costs]
+    return _solve([times(w, c) for w, c in zip(lam, ways, strict=True)], sides, 0.0)
 
 
-def free_mass(costs: Sequence[Cost], measures: Sequence[Masses]) -> Meeting:
+def free_mass(costs: Sequence[Numbers], measures: Sequence[Numbers]) -> Meeting:
     r"""$\inf\{\rho(X)+\sum_kC(\mu_k,\tilde\mu_k):\tilde\mu_k\le\rho\}$, rho on the places.
 
     costs[k]: (n_k, places), inf where there is no way. Measures of any masses.
     """
-    return _solve(costs, measures, 1.0)
+    sides = check_masses(measures, "measures")
+    return _solve([as_float64(c, "costs") for c in costs], sides, 1.0)
 
 
 def _solve(costs: Sequence[Cost], measures: Sequence[Masses], price: float) -> Meeting:
     """A unit of rho costs `price`; at price 0, rho must be what every measure sends."""
-    check_masses(measures, "measures")
     places = costs[0].shape[1]
     _check_ways(costs, measures, places)
     ways = [np.nonzero(np.isfinite(c)) for c in costs]
@@ -71,9 +78,7 @@ def _solve(costs: Sequence[Cost], measures: Sequence[Masses], price: float) -> M
     )
     paid = [c[way] for c, way in zip(costs, ways, strict=True)]
     objective = np.concatenate([np.full(places, price), *paid])
-    result = least_cost(objective, **rows)
-    if not result.success:
-        raise RuntimeError(f"HiGHS did not solve the barycenter problem: {result.message}")
+    result = least_cost(objective, task="the barycenter problem", **rows)
     flows = [np.zeros(c.shape) for c in costs]
     sizes = np.cumsum([places, *(len(p) for p in paid)])
     for flow, way, mass in zip(flows, ways, np.split(result.x, sizes[:-1])[1:], strict=True):

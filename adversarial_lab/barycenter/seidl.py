@@ -12,16 +12,16 @@ from jaxtyping import Float
 
 from adversarial_lab.barycenter.costs import coulomb
 from adversarial_lab.barycenter.line import Chain, Line, comonotone
-from adversarial_lab.multimarginal.coupling import Masses
-from adversarial_lab.transport.overlap import check_weights
+from adversarial_lab.measures import Numbers, as_float64, check_weights
 
 
-def comotion(x: Line, density: Line, electrons: int) -> Float[np.ndarray, "K n"]:
+def comotion(x: Numbers, density: Numbers, electrons: int) -> Float[np.ndarray, "K n"]:
     r"""$f_i(x)=F^{-1}(F(x)+i/K\bmod1)$ for i = 0..K-1; row 0 is x itself.
 
     x: a fine ascending grid; density: > 0 on it, of any total. F by the trapezoid rule.
     """
     check_electrons(electrons)
+    x, density = as_float64(x, "x"), as_float64(density, "density")
     if x.shape != density.shape:
         raise ValueError(f"x and density must match, got {x.shape} and {density.shape}")
     if not (np.diff(x) > 0).all() or not (density > 0).all():
@@ -33,21 +33,21 @@ def comotion(x: Line, density: Line, electrons: int) -> Float[np.ndarray, "K n"]
     return np.interp(np.where(further > 1, further - 1, further), below, x)
 
 
-def tiles(masses: Masses, parts: int) -> Float[np.ndarray, "K n"]:
+def tiles(masses: Numbers, parts: int) -> Float[np.ndarray, "K n"]:
     """The measure cut into `parts` pieces of equal mass, from left to right; atoms may be cut."""
-    below = np.concatenate([[0.0], np.cumsum(masses)])
+    below = np.concatenate([[0.0], np.cumsum(as_float64(masses, "masses"))])
     edges = below[-1] * np.arange(parts + 1) / parts
     return np.diff(np.clip(below, edges[:-1, None], edges[1:, None]), axis=1)
 
 
-def strictly_correlated(masses: Masses, electrons: int) -> Chain:
+def strictly_correlated(masses: Numbers, electrons: int) -> Chain:
     """Seidl's coupling of atoms: the tiles climb together; mass sums to one.
 
     masses: of points in ascending order, sum one. The K marginals of the tuples as they stand are
     the tiles; in every order with equal chance, each is the density, at the same cost.
     """
     check_electrons(electrons)
-    check_weights(masses, len(masses), "masses")
+    masses = check_weights(masses, len(masses), "masses")
     if masses.max() > 1 / electrons + 1e-12:
         raise ValueError(
             f"masses has an atom of {masses.max():.4g} > 1/{electrons}: electrons would have to"

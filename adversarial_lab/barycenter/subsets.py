@@ -13,17 +13,11 @@ from itertools import combinations
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.sparse import hstack
+from scipy.sparse import vstack
 
 from adversarial_lab.barycenter.costs import Points, pairwise_cost
-from adversarial_lab.multimarginal.coupling import (
-    TUPLES,
-    Masses,
-    Table,
-    check_masses,
-    incidence,
-)
-from adversarial_lab.transport.program import least_cost
+from adversarial_lab.measures import Masses, Numbers, check_masses, incidence, least_cost
+from adversarial_lab.multimarginal.coupling import TUPLES, Table
 
 Subset = tuple[int, ...]
 Tables = Callable[[Subset], Table]
@@ -55,25 +49,24 @@ def squared_price(points: Sequence[Points], price: float) -> Tables:
     return table
 
 
-def by_subsets(tables: Tables, measures: Sequence[Masses]) -> Plans:
+def by_subsets(tables: Tables, measures: Sequence[Numbers]) -> Plans:
     """An optimal set of couplings. tables(A): c_A of all tuples, an axis a measure; any masses.
 
     Tuples that cost no less than their points one by one are left out.
     """
-    check_masses(measures, "measures")
+    sides = check_masses(measures, "measures")
     alone = [_alone(tables((k,)), k) for k in range(len(measures))]
     tuples = {a: _worthwhile(tables(a), [alone[k] for k in a]) for a in _subsets(len(measures))}
-    sizes = [len(m) for m in measures]
+    sizes = [len(m) for m in sides]
     offset = np.concatenate([[0], np.cumsum(sizes)])
     prices = np.concatenate([price for _, price in tuples.values()])
     if len(prices) > TUPLES:
         raise ValueError(f"{len(prices)} tuples are worth while, more than {TUPLES}")
-    sums = hstack(
-        [incidence(t + offset[list(a)][:, None], int(offset[-1])) for a, (t, _) in tuples.items()]
+    groups = [t.T + offset[list(a)] for a, (t, _) in tuples.items()]
+    sums = vstack([incidence(g, int(offset[-1])) for g in groups]).T
+    result = least_cost(
+        prices, task="the generalized barycenter", A_eq=sums, b_eq=np.concatenate(sides)
     )
-    result = least_cost(prices, A_eq=sums, b_eq=np.concatenate(measures))
-    if not result.success:
-        raise RuntimeError(f"HiGHS did not solve the generalized barycenter: {result.message}")
     ends = np.cumsum([t.shape[1] for t, _ in tuples.values()])[:-1]
     mass = dict(zip(tuples, np.split(result.x, ends), strict=True))
     return Plans(

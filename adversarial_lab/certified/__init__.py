@@ -14,19 +14,20 @@ from adversarial_lab.certified.certificate import (
     margins,
     radius_path,
 )
-from adversarial_lab.certified.graph import Graph, Node, trace
+from adversarial_lab.certified.graph import Graph, Node
 from adversarial_lab.certified.interval import RULES, Interval, Region, bound, ibp, region
 from adversarial_lab.certified.jacobian import local_constants
 from adversarial_lab.certified.lipschitz import layer_constants, lipschitz_bound, pair_constants
 from adversarial_lab.certified.polytope import worst_input
-from adversarial_lab.certified.spectral import spectral_norm, spectral_path
-from adversarial_lab.certified.training import certified_ramp, crown_ibp_loss, ibp_loss
-from adversarial_lab.certified.warmup import (
+from adversarial_lab.certified.short_warmup import (
     initialise_for_intervals,
     short_warmup_loss,
     short_warmup_ramp,
     widening,
 )
+from adversarial_lab.certified.spectral import spectral_norm, spectral_path
+from adversarial_lab.certified.tracing import trace
+from adversarial_lab.certified.training import certified_ramp, crown_ibp_loss, ibp_loss
 
 __all__ = [
     "METHODS",

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn.grad import conv1d_input, conv2d_input
-from torch.nn.utils.parametrize import type_before_parametrizations
 
-from adversarial_lab.certified.batch import Held
+from adversarial_lab.certified.batch_norm import BATCH_NORMS, Held
+from adversarial_lab.certified.layers import Divide, Mean, Moved, Scale, Shift, Sum, View
 from adversarial_lab.nets import Normalize
 
 Map = Callable[[Tensor], Tensor]
@@ -26,7 +26,7 @@ class Affine:
 
     terms: how many products one entry of Wz or of a row times W adds up, at most. offset: |b| or,
     where b is itself computed, the sum of the sizes of what it is computed from. Both are what a
-    bound on rounding errors has to know.
+    bound on rounding errors has to know. rises: W >= 0 and b = 0, so that ends go to ends.
     """
 
     apply: Map
@@ -34,6 +34,7 @@ class Affine:
     transpose: Map
     terms: int
     offset: Tensor | float = 0.0
+    rises: bool = False
 
 
 def _dense(layer: nn.Linear, shape: Shape) -> Affine:
@@ -47,7 +48,7 @@ def _dense(layer: nn.Linear, shape: Shape) -> Affine:
     )
 
 
-def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Affine:
+def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, shape: Shape) -> Affine:
     w, b = layer.weight, layer.bias
     return Affine(
         apply=layer,
@@ -58,10 +59,24 @@ def _convolution(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Affine:
     )
 
 
-def _convolution_transposed(layer: nn.Conv1d | nn.Conv2d, shape: Shape) -> Map:
+def _transposed_convolution(layer: nn.Module, shape: Shape) -> Affine:
+    w, b = layer.weight, layer.bias
+    apply = getattr(nn.functional, f"conv_transpose{w.ndim - 2}d")
+    how = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
+    return Affine(
+        apply=layer,
+        absolute=lambda z: apply(z, w.abs(), None, *how),
+        transpose=transposed(lambda z: apply(z, w, None, *how), shape),
+        terms=max(w[0].numel(), w.numel() // w.shape[1]),
+        offset=0.0 if b is None else _per_channel(b.abs(), shape),
+    )
+
+
+def _convolution_transposed(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, shape: Shape) -> Map:
     w, size = layer.weight, shape[1:]
-    if isinstance(layer.padding, str) or layer.padding_mode != "zeros":
-        return _transposed(lambda z: layer._conv_forward(z, w, None), shape)
+    other = isinstance(layer.padding, str) or layer.padding_mode != "zeros"
+    if other or isinstance(layer, nn.Conv3d):
+        return transposed(lambda z: layer._conv_forward(z, w, None), shape)
     how = {"stride": layer.stride, "padding": layer.padding, "dilation": layer.dilation}
     if isinstance(layer, nn.Conv1d):
         return lambda a: conv1d_input((len(a), *size), w, a, **how, groups=layer.groups)
@@ -75,7 +90,7 @@ def _fold(a: Tensor, w: Tensor, size: Shape, how: dict) -> Tensor:
     return nn.functional.fold(w.flatten(1).T @ a.flatten(2), size, w.shape[2:], **how)
 
 
-def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d, shape: Shape) -> Affine:
+def _batch_norm(layer: nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d, shape: Shape) -> Affine:
     if layer.training or layer.running_mean is None or layer.running_var is None:
         raise ValueError(
             "batch norm has bounds only with running statistics, in eval mode: in training one"
@@ -113,30 +128,118 @@ def _normalize(layer: Normalize, shape: Shape) -> Affine:
     )
 
 
-def _nonnegative(layer: nn.Module, shape: Shape, terms: int) -> Affine:
-    return Affine(layer, layer, _transposed(layer, shape), terms)
+def _rising(layer: nn.Module, shape: Shape, terms: int) -> Affine:
+    """Weights >= 0 and no constant."""
+    return Affine(layer, layer, transposed(layer, shape), terms, rises=True)
 
 
-def _average(layer: nn.AvgPool2d, shape: Shape) -> Affine:
-    size = layer.kernel_size
-    return _nonnegative(layer, shape, size**2 if isinstance(size, int) else math.prod(size))
+def _average(layer: nn.Module, shape: Shape) -> Affine:
+    size, dimensions = layer.kernel_size, len(shape) - 2
+    if getattr(layer, "divisor_override", None) is not None and layer.divisor_override < 0:
+        raise ValueError(f"divisor_override must be > 0, got {layer.divisor_override}")
+    return _rising(layer, shape, size**dimensions if isinstance(size, int) else math.prod(size))
 
 
-def _adaptive_average(layer: nn.AdaptiveAvgPool2d, shape: Shape) -> Affine:
-    return _nonnegative(layer, shape, math.prod(shape[-2:]))
+def _reduced(layer: nn.Module, shape: Shape) -> Affine:
+    """Sums and means over some of the coordinates of an example."""
+    check_batch(layer, shape)
+    return _rising(layer, shape, math.prod(shape[1 if isinstance(layer, Mean) else 2 :]))
 
 
-def _reshape(layer: nn.Module, shape: Shape) -> Affine:
-    return _nonnegative(layer, shape, 0)
+def _moved(layer: nn.Module, shape: Shape) -> Affine:
+    """Layers that move, drop or repeat values, with zeros in between."""
+    check_batch(layer, shape)
+    return _rising(layer, shape, 0)
 
 
-def _dropout(layer: nn.Dropout, shape: Shape) -> Affine:
+def _dropout(layer: nn.Module, shape: Shape) -> Affine:
     if layer.training:
-        raise ValueError("dropout is random in training mode: call model.eval() first")
-    return _nonnegative(layer, shape, 0)
+        raise ValueError(
+            "dropout is random in training mode, bounds need eval mode: call model.eval() first"
+        )
+    return _rising(layer, shape, 0)
 
 
-def _transposed(linear: Map, shape: Shape) -> Map:
+def _padded(layer: nn.Module, shape: Shape) -> Affine:
+    """Copies of the border, or one constant around."""
+    zero = torch.zeros(1, *shape[1:])
+    frame = layer(zero)
+    return Affine(
+        apply=layer,
+        absolute=lambda z: layer(z) - frame.to(z),
+        transpose=transposed(layer, shape),
+        terms=frame.numel(),  # a border can repeat one value that often
+        offset=abs(float(getattr(layer, "value", 0.0))),
+    )
+
+
+def _upsample(layer: nn.Upsample, shape: Shape) -> Affine:
+    if layer.mode == "bicubic":
+        raise ValueError("bicubic interpolation has weights of both signs: take 'bilinear'")
+    copies = layer(torch.zeros(1, *shape[1:])).numel()  # an input can reach no more outputs
+    return _rising(layer, shape, max(copies, math.prod(shape[1:])))
+
+
+def _copied(layer: nn.Module, shape: Shape) -> Affine:
+    """As `_moved`, where a value may be repeated, or several be added up."""
+    check_batch(layer, shape)
+    copies = layer(torch.zeros(1, *shape[1:])).numel()
+    return _rising(layer, shape, max(copies, math.prod(shape[1:])))
+
+
+def _shift(layer: Shift, shape: Shape) -> Affine:
+    constant = _shared(layer.constant, shape)
+    identity = transposed(lambda z: z + 0 * constant, shape)
+    return Affine(layer, lambda z: z + 0 * constant, identity, 2, abs(constant))
+
+
+def _scale(layer: Scale, shape: Shape) -> Affine:
+    constant = _shared(layer.constant, shape)
+    return Affine(
+        layer, lambda z: z * abs(constant), transposed(layer, shape), _terms(layer, shape)
+    )
+
+
+def _divide(layer: Divide, shape: Shape) -> Affine:
+    constant = _shared(layer.constant, shape)
+    return Affine(
+        layer, lambda z: z / abs(constant), transposed(layer, shape), _terms(layer, shape)
+    )
+
+
+def _terms(layer: Scale | Divide) -> int:
+    """One input goes to one output, or where a constant is wider to several."""
+    return 2 + layer.constant.numel() if isinstance(layer.constant, Tensor) else 2
+
+
+def _shared(constant: Tensor | float, shape: Shape) -> Tensor | float:
+    """The constant, if it is the same for all examples."""
+    if isinstance(constant, Tensor):
+        if constant.ndim > len(shape) or (constant.ndim == len(shape) and len(constant) != 1):
+            raise ValueError(
+                f"a constant of shape {tuple(constant.shape)} is not the same for each example of"
+                f" shape {tuple(shape[1:])}"
+            )
+        return constant
+    if not math.isfinite(constant):
+        raise ValueError(f"a constant must be finite, got {constant}")
+    return constant
+
+
+SEVERAL = 7919  # a batch size that no dimension of an example has
+
+
+def check_batch(layer: nn.Module, shape: Shape) -> None:
+    """Raise ValueError unless the layer keeps the batch as its first dimension."""
+    try:
+        size = layer(torch.empty(SEVERAL, *shape[1:], device="meta")).shape[:1]
+    except (RuntimeError, IndexError) as error:
+        raise ValueError(f"cannot act on examples of shape {tuple(shape[1:])}: {error}") from error
+    if size != (SEVERAL,):
+        raise ValueError("must keep the batch as its first dimension: bounds are of one example")
+
+
+def transposed(linear: Map, shape: Shape) -> Map:
     """The transpose of a linear map of batches of that shape: what autograd does to its input."""
 
     def transpose(a: Tensor) -> Tensor:
@@ -149,26 +252,38 @@ def _per_channel(v: Tensor, shape: Shape) -> Tensor:
     return v.view(-1, *[1] * (len(shape) - 2))
 
 
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+AVERAGES = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d)
+ADAPTIVE_AVERAGES = (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+DROPOUTS = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+ALPHA_DROPOUTS = (nn.AlphaDropout, nn.FeatureAlphaDropout)
+RESHAPES = (nn.Flatten, nn.Unflatten, nn.Identity, View)
+SHUFFLES = (nn.PixelShuffle, nn.PixelUnshuffle, nn.ChannelShuffle)
+PADS = tuple(
+    getattr(nn, f"{how}Pad{d}d")
+    for how in ("Zero", "Constant", "Reflection", "Replication", "Circular")
+    for d in (1, 2, 3)
+)
+
 AFFINE: dict[type[nn.Module], Callable[..., Affine]] = {
     nn.Linear: _dense,
-    nn.Conv1d: _convolution,
-    nn.Conv2d: _convolution,
-    nn.BatchNorm1d: _batch_norm,
-    nn.BatchNorm2d: _batch_norm,
+    **dict.fromkeys(CONVOLUTIONS, _convolution),
+    **dict.fromkeys(TRANSPOSED, _transposed_convolution),
+    **dict.fromkeys(BATCH_NORMS, _batch_norm),
     Held: _held,
     Normalize: _normalize,
-    nn.AvgPool2d: _average,
-    nn.AdaptiveAvgPool2d: _adaptive_average,
-    nn.Flatten: _reshape,
-    nn.Identity: _reshape,
-    nn.Dropout: _dropout,
-    nn.Dropout2d: _dropout,
+    **dict.fromkeys(AVERAGES, _average),
+    **dict.fromkeys((*ADAPTIVE_AVERAGES, Mean, Sum), _reduced),
+    **dict.fromkeys((*RESHAPES, *SHUFFLES), _moved),
+    **dict.fromkeys((Moved, nn.Unfold, nn.Fold), _copied),
+    **dict.fromkeys((*DROPOUTS, *ALPHA_DROPOUTS), _dropout),
+    **dict.fromkeys(PADS, _padded),
+    **dict.fromkeys((nn.Upsample, nn.UpsamplingNearest2d, nn.UpsamplingBilinear2d), _upsample),
+    Shift: _shift,
+    Scale: _scale,
+    Divide: _divide,
 }
-
-
-def kind(layer: nn.Module) -> type[nn.Module]:
-    """The layer's type, looking through torch's parametrisations (spectral norm and the like)."""
-    return type_before_parametrizations(layer)
 
 
 def rounding(terms: int, like: Tensor) -> float:

@@ -15,13 +15,16 @@ from jaxtyping import Bool
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from adversarial_lab.certified.elision import Margins, interval_margins, logit_margins
-from adversarial_lab.certified.graph import Graph, trace
-from adversarial_lab.certified.interval import Interval, Radii, propagate, region
+from adversarial_lab.certified.affine import rounding
+from adversarial_lab.certified.criterion import Margins, interval_margins, logit_margins
+from adversarial_lab.certified.crown import crown_margins
+from adversarial_lab.certified.graph import Graph
+from adversarial_lab.certified.interval import Interval, Radii, Region, propagate, region
 from adversarial_lab.certified.jacobian import local_margins
-from adversarial_lab.certified.linear import crown_margins
+from adversarial_lab.certified.layers import kind
 from adversarial_lab.certified.lipschitz import pair_margins, product_margins
 from adversarial_lab.certified.polytope import lp_margins, milp_margins
+from adversarial_lab.certified.tracing import trace
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
 
@@ -65,14 +68,42 @@ def margins(
     """
     chosen = _method(method, threat)
     threat.check(x)
-    _check_labels(x, y)
-    graph = trace(model)
-    with torch.no_grad():
-        # an interval of one point, so that a layer without a rule is refused before it is run
-        k = propagate(graph, Interval(x[:1], x[:1]), False).lower[0].numel()
-    if y.is_floating_point() or y.min() < 0 or y.max() >= k:
-        raise ValueError(f"y must hold labels 0..{k - 1}, got {y.min()}..{y.max()}")
-    return chosen.margins(graph, region(x, threat, outward=outward), y, outward=outward)
+    y = _labels(x, y)
+    graph = trace(model, x[:1])
+    _check_classes(graph, x[:1], y)
+    return _bounds(chosen, graph, region(x, threat, outward=outward), y, outward)
+
+
+def _bounds(method: Method, graph: Graph, where: Region, y: Tensor, outward: bool) -> Margins:
+    """What the method says, -inf where it says nothing; a last softmax is taken off and put on."""
+    *body, last = graph.nodes
+    softmax = kind(last.layer) in LAST and len(body) > 0
+    found = method.margins(Graph(tuple(body)) if softmax else graph, where, y, outward=outward)
+    found = torch.where(found.isnan(), -torch.inf, found)
+    return LAST[kind(last.layer)](found, outward) if softmax else found
+
+
+def _unchanged(logits: Margins, outward: bool) -> Margins:
+    r"""$\log p_y-\log p_j=z_y-z_j$."""
+    return logits
+
+
+def _of_probabilities(logits: Margins, outward: bool) -> Margins:
+    r"""$p_y-p_j=p_y(1-e^{-m_j})$ at least, $m_j\le z_y-z_j$; where $m_j<0$, $\tanh(m_j/2)$.
+
+    $p_y\ge1/(1+\sum_{k\ne y}e^{-m_k})$ is 1 over the sum of all $e^{-m_k}$, with $m_y$ = 0.
+    """
+    rival = logits < torch.inf
+    share = (-logits.masked_fill(~rival, 0.0)).exp().sum(1, keepdim=True).reciprocal()
+    found = torch.where(logits > 0, -torch.expm1(-logits) * share, torch.tanh(logits / 2))
+    slack = 2 * rounding(found.shape[1], found) if outward else 0.0
+    return torch.where(rival, found - slack, torch.inf)
+
+
+LAST: dict[type[nn.Module], Callable[[Margins, bool], Margins]] = {
+    nn.LogSoftmax: _unchanged,
+    nn.Softmax: _of_probabilities,
+}
 
 
 def certify(
@@ -89,8 +120,7 @@ def certify(
     y = h(x): the prediction is stable. y = the label: it is stable and right. False is no proof of
     an attack. In eval mode; see `margins` for the errors raised.
     """
-    size, graph = _method(method, threat).batch, trace(model)
-    _check_labels(x, y)
+    size, graph, y = _method(method, threat).batch, trace(model, x[:1]), _labels(x, y)
     batches = list(zip(x.split(size), y.split(size), strict=True))
     bar = tqdm(batches, f"certify {method}", leave=False, disable=not progress)
     with torch.no_grad():
@@ -126,8 +156,7 @@ def radius_path(
     steps: int,
 ) -> Iterator[Interval]:
     """Yields, per example, the largest radius proved so far and the smallest that was not."""
-    size, graph = _method(method, threat).batch, trace(model)
-    _check_labels(x, y)
+    size, graph, y = _method(method, threat).batch, trace(model, x[:1]), _labels(x, y)
     if steps < 0:
         raise ValueError(f"steps must be >= 0, got {steps}")
 
@@ -151,7 +180,7 @@ def _proved(
     graph: Graph, x: Tensor, y: Tensor, eps: Tensor, threat: ThreatModel, method: str
 ) -> Tensor:
     where = region(x, threat, eps=eps, outward=True)
-    return (METHODS[method].margins(graph, where, y, outward=True) > 0).all(1)
+    return (_bounds(METHODS[method], graph, where, y, True) > 0).all(1)
 
 
 def _method(name: str, threat: ThreatModel) -> Method:
@@ -163,6 +192,27 @@ def _method(name: str, threat: ThreatModel) -> Method:
     return METHODS[name]
 
 
-def _check_labels(x: Tensor, y: Tensor) -> None:
+def _labels(x: Tensor, y: Tensor) -> Tensor:
+    """The labels as torch indexes with them. Raises ValueError unless there is one per example."""
     if len(x) != len(y):
         raise ValueError(f"y must hold one label per example, got {len(y)} for {len(x)} examples")
+    if y.ndim != 1 or y.is_floating_point() or y.dtype == torch.bool:
+        raise ValueError(f"y must be integer labels (n,), got {y.dtype} of shape {tuple(y.shape)}")
+    return y.long()
+
+
+def _check_classes(graph: Graph, x: Tensor, y: Tensor) -> None:
+    """Raise ValueError unless the network gives finite scores (n, k) of two classes or more."""
+    with torch.no_grad():
+        # an interval of one point, so that a layer without a rule is refused before it is run
+        logits = propagate(graph, Interval(x, x), False).lower
+    if logits.ndim != 2 or len(logits) != 1 or logits.shape[1] < 2:
+        raise ValueError(
+            "model must return logits (n, k) of k >= 2 classes: without a rival there is nothing to"
+            f" prove; got {tuple(logits.shape)} for one example"
+        )
+    if not logits.isfinite().all():
+        raise ValueError("model must return finite logits, got NaN or inf for the first example")
+    k = logits.shape[1]
+    if y.min() < 0 or y.max() >= k:
+        raise ValueError(f"y must hold labels 0..{k - 1}, got {y.min()}..{y.max()}")

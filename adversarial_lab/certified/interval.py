@@ -18,10 +18,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import AFFINE, kind, rounding
-from adversarial_lab.certified.batch import Held
-from adversarial_lab.certified.graph import Add, Graph, Node, trace
-from adversarial_lab.nets import Normalize
+from adversarial_lab.certified.activations import CURVES, curve_of, extremes
+from adversarial_lab.certified.affine import AFFINE, Affine, check_batch, rounding
+from adversarial_lab.certified.graph import Graph, Node
+from adversarial_lab.certified.layers import Add, Concat, check_concat, kind
+from adversarial_lab.certified.tracing import trace
 from adversarial_lab.threat import Points, ThreatModel
 
 Bound = Float[Tensor, "n *d"]
@@ -82,7 +83,7 @@ def ibp(
     in training mode.
     """
     threat.check(x)
-    return propagate(trace(model), region(x, threat, outward=outward).box, outward)
+    return propagate(trace(model, x[:1]), region(x, threat, outward=outward).box, outward)
 
 
 def propagate(graph: Graph, box: Interval, outward: bool) -> Interval:
@@ -113,6 +114,8 @@ def _affine(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
     to send a wider radius through the same |W|.
     """
     affine = AFFINE[kind(layer)](layer, box.lower.shape)
+    if affine.rises:
+        return _rising_affine(affine, box, outward)
     centre, radius = (box.lower + box.upper) / 2, (box.upper - box.lower) / 2
     if outward:
         gamma = 2 * rounding(affine.terms, radius)
@@ -123,51 +126,101 @@ def _affine(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
     return Interval(centre - radius, centre.add_(radius))  # in place: memory is what takes time
 
 
-def _rising(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
-    """A non-decreasing function that is computed without rounding: its values at the ends."""
-    return Interval(layer(box.lower), layer(box.upper))
+def _rising_affine(affine: Affine, box: Interval, outward: bool) -> Interval:
+    """Weights >= 0: the ends go to the ends. Where values only move there is nothing to round."""
+    ends = Interval(affine.apply(box.lower), affine.apply(box.upper))
+    if not (outward and affine.terms):
+        return ends
+    return ends.widen(2 * rounding(affine.terms, ends.lower) * affine.apply(box.magnitude))
 
 
-def _rising_rounded(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
-    """A non-decreasing function that is computed up to a few units in the last place."""
-    _check_rising(layer)
-    ends = Interval(layer(box.lower), layer(box.upper))
-    return ends.widen(rounding(8, box.lower) * ends.magnitude) if outward else ends
-
-
-def _check_rising(layer: nn.Module) -> None:
-    for name in ("negative_slope", "alpha"):
-        if getattr(layer, name, 0) < 0:
-            raise ValueError(f"{type(layer).__name__} with {name}={getattr(layer, name)} falls")
-
-
-def _average(layer: nn.Module, *boxes: Interval, outward: bool) -> Interval:
-    """Sums and averages: weights >= 0, so the ends map to the ends."""
-    ends = Interval(layer(*[b.lower for b in boxes]), layer(*[b.upper for b in boxes]))
+def _sum(layer: Add, a: Interval, b: Interval, *, outward: bool) -> Interval:
+    ends = Interval(a.lower + b.lower, a.upper + b.upper)
     if not outward:
         return ends
-    terms = 2 if isinstance(layer, Add) else _terms(layer, boxes[0])
-    return ends.widen(2 * rounding(terms, ends.lower) * layer(*[b.magnitude for b in boxes]))
+    return ends.widen(2 * rounding(2, ends.lower) * (a.magnitude + b.magnitude))
 
 
-def _terms(layer: nn.Module, box: Interval) -> int:
-    return AFFINE[kind(layer)](layer, box.lower.shape).terms
+def _concat(layer: Concat, *boxes: Interval, outward: bool) -> Interval:
+    check_concat(layer, boxes[0].lower.ndim)
+    return Interval(*(layer(*ends) for ends in zip(*boxes, strict=True)))
 
 
-def _in_place(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
-    """Layers that only move values."""
-    AFFINE[kind(layer)](layer, box.lower.shape)  # dropout in training mode is refused there
+def _activation(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
+    """The least and the largest value of phi, less and plus a few units in the last place."""
+    curve = curve_of(layer, box.lower.ndim)
+    ends = Interval(*extremes(layer, curve, *box))
+    if curve.exact or not outward:
+        return ends
+    size = ends.magnitude + box.magnitude if curve.cancels else ends.magnitude
+    return ends.widen(rounding(8, box.lower) * size)
+
+
+def _max_pool(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
+    """A maximum rises with what it is of, and is one of them."""
+    check_batch(layer, box.lower.shape)
     return Interval(layer(box.lower), layer(box.upper))
+
+
+def _log_softmax(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
+    r"""$\log p_i=-\log\sum_je^{z_j-z_i}$: least with $z_i$ low and the others high."""
+    dim = _one_dim(layer, box.lower.ndim)
+    ends = Interval(_log_share(box.lower, box.upper, dim), _log_share(box.upper, box.lower, dim))
+    return ends.widen(rounding(2 * box.lower.shape[dim], box.lower) * (1 + box.magnitude.amax()))
+
+
+def _log_share(own: Tensor, others: Tensor, dim: int) -> Tensor:
+    r"""$-\log(1+\sum_{j\ne i}e^{b_j-a_i})$ for each i, own values a and the others' b."""
+    k = own.shape[dim]
+    a, b = own.movedim(dim, -1), others.movedim(dim, -1)
+    gaps = b.unsqueeze(-2) - a.unsqueeze(-1)  # (..., i, j)
+    gaps = gaps.masked_fill(torch.eye(k, dtype=torch.bool, device=own.device), 0.0)
+    return -gaps.logsumexp(-1).movedim(-1, dim)
+
+
+def _softmax(layer: nn.Module, box: Interval, *, outward: bool) -> Interval:
+    low, high = _log_softmax(layer, box, outward=outward)
+    shares = Interval(low.exp(), high.exp())
+    return shares.widen(rounding(8, low) * shares.magnitude)
+
+
+def _softmin(layer: nn.Softmin, box: Interval, *, outward: bool) -> Interval:
+    return _softmax(layer, Interval(-box.upper, -box.lower), outward=outward)
+
+
+def _one_dim(layer: nn.Module, dimensions: int) -> int:
+    dim = -3 if isinstance(layer, nn.Softmax2d) else layer.dim
+    if dim is None or dim % dimensions == 0:
+        raise ValueError(f"dim must be one of an example's own dimensions, got {dim}")
+    return dim
+
+
+def _gated(layer: nn.GLU, box: Interval, *, outward: bool) -> Interval:
+    r"""$a\,\sigma(b)$: the gate is positive, so it meets the ends of a at one of its own."""
+    if layer.dim % box.lower.ndim == 0:
+        raise ValueError(f"dim must be one of an example's own dimensions, got {layer.dim}")
+    (low, gate_low), (high, gate_high) = (end.chunk(2, layer.dim) for end in box)
+    gates = gate_low.sigmoid(), gate_high.sigmoid()
+    ends = Interval(
+        torch.minimum(low * gates[0], low * gates[1]),
+        torch.maximum(high * gates[0], high * gates[1]),
+    )
+    return ends.widen(rounding(16, low) * ends.magnitude) if outward else ends
 
 
 Rule = Callable[..., Interval]  # (layer, *boxes, outward) -> Interval
 
+MAX_POOLS = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d)
+ADAPTIVE_MAX_POOLS = (nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+
 RULES: dict[type[nn.Module], Rule] = {
-    **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d), _affine),
-    **dict.fromkeys((nn.BatchNorm1d, nn.BatchNorm2d), _affine),
-    **dict.fromkeys((Normalize, Held), _affine),
-    **dict.fromkeys((nn.AvgPool2d, nn.AdaptiveAvgPool2d, Add), _average),
-    **dict.fromkeys((nn.Flatten, nn.Identity, nn.Dropout, nn.Dropout2d), _in_place),
-    **dict.fromkeys((nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.MaxPool2d), _rising),
-    **dict.fromkeys((nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Softplus, nn.ELU), _rising_rounded),
+    **dict.fromkeys(AFFINE, _affine),
+    **dict.fromkeys(CURVES, _activation),
+    Add: _sum,
+    Concat: _concat,
+    **dict.fromkeys((*MAX_POOLS, *ADAPTIVE_MAX_POOLS), _max_pool),
+    **dict.fromkeys((nn.Softmax, nn.Softmax2d), _softmax),
+    nn.Softmin: _softmin,
+    nn.LogSoftmax: _log_softmax,
+    nn.GLU: _gated,
 }

@@ -13,11 +13,12 @@ from scipy.optimize import Bounds, LinearConstraint, OptimizeResult, linprog, mi
 from torch import Tensor, nn
 
 from adversarial_lab.certified.affine import rounding
-from adversarial_lab.certified.elision import Margins
-from adversarial_lab.certified.graph import Graph, trace
+from adversarial_lab.certified.criterion import Margins
+from adversarial_lab.certified.crown import relax
+from adversarial_lab.certified.graph import Graph
 from adversarial_lab.certified.interval import Interval, Region, region
-from adversarial_lab.certified.linear import relax
-from adversarial_lab.certified.program import Program, build, check_size, doubled, matrices
+from adversarial_lab.certified.linear_program import Program, build, check_size, doubled, matrices
+from adversarial_lab.certified.tracing import trace
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
 
@@ -55,7 +56,7 @@ def worst_input(
     threat.check(x)
     where = region(x.double().cpu(), threat)
     worst, least = where.x.clone(), where.x.new_full((len(x),), torch.inf)
-    for i, _, program, result in _solved(trace(model), where, y, exact=True):
+    for i, _, program, result in _solved(trace(model, x[:1]), where, y, exact=True):
         if result.x is None or result.status != 0:
             raise RuntimeError(f"example {i} was not solved in {SECONDS} s: {result.message}")
         if result.fun < least[i]:

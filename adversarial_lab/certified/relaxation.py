@@ -12,7 +12,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from adversarial_lab.certified.activations import (
+    CURVES,
+    Curve,
+    bending,
+    curve_of,
+    extremes,
+    jumps,
+    slope_at,
+    slopes,
+)
 from adversarial_lab.certified.interval import Interval
+from adversarial_lab.certified.layers import kind
 
 
 @dataclass(frozen=True)
@@ -47,25 +58,55 @@ def _relu(layer: nn.ReLU, box: Interval) -> Lines:
 
 def _leaky_relu(layer: nn.LeakyReLU, box: Interval) -> Lines:
     if not 0 <= layer.negative_slope <= 1:
-        raise ValueError(f"negative_slope must be in [0, 1], got {layer.negative_slope}")
+        return _best(layer, box)
     return _leaky(layer.negative_slope, box)
 
 
-def _parallel(layer: nn.Module, box: Interval) -> Lines:
-    """Two parallel lines through the ends, as steep as the flatter end.
+def _best(layer: nn.Module, box: Interval) -> Lines:
+    r"""Of the lines that bound any $\phi$, on each side the one that is best in the middle.
 
-    Right wherever the slope first rises and then falls, so that it is nowhere in [l, u] below the
-    smaller of its two ends: sigmoid, tanh, softplus, ELU, hardtanh.
+    The least slope m gives $\phi(z)\ge\phi(l)+m(z-l)$ and $\phi(z)\le\phi(u)-m(u-z)$, the largest
+    the two others. The extremes give level lines; where $\phi$ is convex or concave, a chord and a
+    tangent are closest.
     """
-    slope = torch.minimum(_derivative(layer, box.lower), _derivative(layer, box.upper))
-    below = layer(box.lower) - slope * box.lower
-    return Lines(slope, slope, layer(box.upper) - slope * box.upper, below)
+    curve, half = curve_of(layer, box.lower.ndim), (box.upper - box.lower) / 2
+    low, high = extremes(layer, curve, *box)
+    lower, upper = [(torch.zeros_like(half), low)], [(torch.zeros_like(half), high)]
+    at_low, at_high, jump = layer(box.lower), layer(box.upper), jumps(curve, *box)
+    least, most = slopes(layer, curve, *box)
+    for slope, step, one, other in ((least, half, at_low, at_high), (most, -half, at_high, at_low)):
+        lower.append((slope, one + slope * step - jump))
+        upper.append((slope, other - slope * step + jump))
+    _add_chord_and_tangent(layer, curve, box, lower, upper)
+    middle = (box.lower + box.upper) / 2
+    (below, floor), (above, roof) = _highest(lower), _highest([(s, -v) for s, v in upper])
+    return Lines(below, above, -roof - above * middle, floor - below * middle)
 
 
-def _derivative(layer: nn.Module, z: Tensor) -> Tensor:
-    with torch.enable_grad():
-        z = z if z.requires_grad else z.detach().requires_grad_()
-        return torch.autograd.grad(layer(z).sum(), z, create_graph=torch.is_grad_enabled())[0]
+Line = tuple[Tensor, Tensor]  # a slope, and the value in the middle of the interval
+
+
+def _add_chord_and_tangent(
+    layer: nn.Module, curve: Curve, box: Interval, lower: list[Line], upper: list[Line]
+) -> None:
+    middle, width = (box.lower + box.upper) / 2, box.upper - box.lower
+    at_low, at_high = layer(box.lower), layer(box.upper)
+    chord = (at_high - at_low) / width.clamp(min=torch.finfo(width.dtype).tiny)
+    chord = chord, (at_low + at_high) / 2
+    tangent = slope_at(layer, curve, middle, right=True), layer(middle)
+    convex, concave = bending(layer, curve, *box)
+    for lines, on_tangent, sign in ((lower, convex, -1), (upper, concave, 1)):
+        slope, value = (torch.where(on_tangent, t, c) for t, c in zip(tangent, chord, strict=True))
+        lines.append((slope, torch.where(convex | concave, value, sign * torch.inf)))
+
+
+def _highest(lines: list[Line]) -> Line:
+    """The line with the largest value, by coordinate; one that is not finite never is."""
+    (slope, value), *rest = lines
+    for other, here in rest:
+        better = (here > value) & other.isfinite()
+        slope, value = torch.where(better, other, slope), torch.where(better, here, value)
+    return slope, value
 
 
 def _max_pool(layer: nn.MaxPool2d, box: Interval) -> Lines:
@@ -93,15 +134,19 @@ def _pair(v: int | tuple) -> tuple:
 
 
 RELAXATIONS: dict[type[nn.Module], Callable[..., Lines]] = {
+    **dict.fromkeys(CURVES, _best),
     nn.ReLU: _relu,
     nn.LeakyReLU: _leaky_relu,
-    **dict.fromkeys((nn.Sigmoid, nn.Tanh, nn.Softplus, nn.ELU, nn.Hardtanh), _parallel),
     nn.MaxPool2d: _max_pool,
 }
 
 
 def undecided(layer: nn.Module, box: Interval) -> Tensor:
     """Where tighter bounds on the input would bring the two lines closer."""
-    if isinstance(layer, nn.ReLU | nn.LeakyReLU):
-        return (box.lower < 0) & (box.upper > 0)
-    return box.lower < box.upper
+    curve = curve_of(layer, box.lower.ndim) if kind(layer) in CURVES else None
+    if curve is None or not curve.straight:
+        return box.lower < box.upper
+    inside = torch.zeros_like(box.lower, dtype=torch.bool)
+    for knot in curve.knots:
+        inside = inside | ((box.lower < knot.at) & (box.upper > knot.at))
+    return inside

@@ -14,13 +14,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import kind
-from adversarial_lab.masking.curvature import unit
-from adversarial_lab.nets import Normalize
+from adversarial_lab.certified.activations import CURVES, curve_of
+from adversarial_lab.certified.affine import AFFINE, CONVOLUTIONS, TRANSPOSED, transposed
+from adversarial_lab.certified.interval import ADAPTIVE_MAX_POOLS, MAX_POOLS
+from adversarial_lab.certified.layers import kind
 from adversarial_lab.threat import Rng, normal_like
 
 Shape = tuple[int, ...]  # of one example, without the batch
 DENSE = 256  # an operator whose smaller side is at most this is measured exactly
+SMALL = 1e-6  # a jump that a certificate pays for
 ROUNDING = 1 + 1e-9  # float64 decompositions are good to about 1e-14 of the largest value
 
 
@@ -42,14 +44,18 @@ def spectral_path(
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
     apply = linear_part(layer)
-    v = unit(normal_like(_blank(layer, shape), rng))
+    v = _unit(normal_like(_blank(layer, shape), rng))
     for _ in range(steps):
         v.requires_grad_()
         image = apply(v)
         (turned,) = torch.autograd.grad(image.square().sum() / 2, v)  # W'W v
         v = v.detach()
         yield image.norm().item(), v
-        v = unit(turned)
+        v = _unit(turned)
+
+
+def _unit(v: Tensor) -> Tensor:
+    return v / v.norm().clamp(min=torch.finfo(v.dtype).tiny)
 
 
 def dense(layer: nn.Module, shape: Shape) -> Float[Tensor, "i o"]:
@@ -61,7 +67,8 @@ def dense(layer: nn.Module, shape: Shape) -> Float[Tensor, "i o"]:
 
 def _blank(layer: nn.Module, shape: Shape) -> Tensor:
     """One example of zeros in float64, where the layer is."""
-    device = next((p.device for p in layer.parameters()), None)
+    tensors = (*layer.parameters(), *layer.buffers())
+    device = next((t.device for t in tensors), None)
     return torch.zeros(1, *shape, dtype=torch.float64, device=device)
 
 
@@ -129,18 +136,51 @@ def spectral_norm(layer: nn.Linear | nn.Conv2d, shape: Shape) -> float:
     return fourier_norm(layer, shape) * ROUNDING
 
 
-def _average(layer: nn.Module, shape: Shape) -> float:
-    r"""Schur's test for weights >= 0, $\sigma\le\sqrt{\max_i(W1)_i\max_j(W^\top1)_j}$."""
-    v = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
-    out = layer(v)
-    (turned,) = torch.autograd.grad(out.sum(), v)
-    return math.sqrt(out.max().item() * turned.max().item()) * ROUNDING
+def affine_norm(layer: nn.Module, shape: Shape) -> float:
+    r"""A safe constant for any affine layer: exact for a small one, else Schur's test.
+
+    $\sigma\le\sqrt{\max_i(|W|1)_i\max_j(|W|^\top1)_j}$, which is exact for layers that average,
+    scale or move. A plain two-dimensional convolution has a better test, `fourier_norm`.
+    """
+    wide = copy.deepcopy(layer).double().requires_grad_(False)
+    affine = AFFINE[kind(layer)](wide, (1, *shape))  # refuses what it cannot bound
+    if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and _plain(layer)):
+        return spectral_norm(layer, shape)
+    one = torch.ones_like(_blank(layer, shape))
+    rows = affine.absolute(one)
+    columns = transposed(affine.absolute, (1, *shape))(torch.ones_like(rows))
+    schur = math.sqrt(rows.max().item() * columns.max().item())
+    weighted = isinstance(layer, (*CONVOLUTIONS, *TRANSPOSED))
+    if weighted and min(one.numel(), rows.numel()) <= DENSE:
+        schur = min(schur, exact_norm(layer, shape))
+    return schur * ROUNDING
 
 
-def _max_pool(layer: nn.MaxPool2d, shape: Shape) -> float:
+def _plain(layer: nn.Conv2d) -> bool:
+    return layer.padding_mode == "zeros"
+
+
+def _activation(layer: nn.Module, shape: Shape) -> float:
+    r"""$\sup|\phi'|$, of one coordinate and so of all."""
+    curve = curve_of(layer, len(shape) + 1)
+    if curve.jump > SMALL or not math.isfinite(curve.steepest):
+        what = f"jumps by {curve.jump:.3g}" if curve.jump else "has slopes without a bound"
+        raise ValueError(f"{layer} {what}, so nothing bounds what it can stretch")
+    return curve.steepest
+
+
+def jump(layer: nn.Module, shape: Shape) -> float:
+    """What two values can differ by beyond `stretch`: softplus leaves a gap at its threshold."""
+    if kind(layer) not in CURVES:
+        return 0.0
+    return curve_of(layer, len(shape) + 1).jump * math.sqrt(math.prod(shape))
+
+
+def _max_pool(layer: nn.Module, shape: Shape) -> float:
     """The root of how many windows can hold one pixel: 1 where windows do not overlap."""
+    d = len(shape) - 1
     kernel, stride, dilation = (
-        (v, v) if isinstance(v, int) else v
+        (v,) * d if isinstance(v, int) else tuple(v)
         for v in (layer.kernel_size, layer.stride, layer.dilation)
     )
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
@@ -148,58 +188,27 @@ def _max_pool(layer: nn.MaxPool2d, shape: Shape) -> float:
     return math.sqrt(math.prod(windows))
 
 
-def _batch_norm(layer: nn.BatchNorm2d, shape: Shape) -> float:
-    """The largest factor that eval mode multiplies a channel with."""
-    if layer.training or layer.running_var is None:
-        raise ValueError(
-            "BatchNorm must be in eval mode with running statistics: call model.eval()"
-        )
-    scale = torch.ones_like(layer.running_var) if layer.weight is None else layer.weight.detach()
-    factors = scale.double().abs() / (layer.running_var.double() + layer.eps).sqrt()
-    return factors.max().item() * ROUNDING
-
-
-def _normalize(layer: Normalize, shape: Shape) -> float:
-    return 1 / layer.std.double().abs().min().item() * ROUNDING
-
-
-def _one(layer: nn.Module, shape: Shape) -> float:
-    return 1.0
-
-
-def _dropout(layer: nn.Dropout, shape: Shape) -> float:
-    if layer.training:
-        raise ValueError("Dropout must be in eval mode: call model.eval()")
-    return 1.0
+def _adaptive_max_pool(layer: nn.Module, shape: Shape) -> float:
+    """Windows overlap by a pixel at most, or hold one pixel that several outputs share."""
+    out = layer(_blank(layer, shape)).shape[2:]
+    windows = [math.ceil(b / a) + 1 if a % b else 1 for a, b in zip(shape[1:], out, strict=True)]
+    return math.sqrt(math.prod(windows))
 
 
 STRETCH: dict[type[nn.Module], Callable[..., float]] = {
-    nn.Linear: spectral_norm,
-    nn.Conv2d: spectral_norm,
-    nn.BatchNorm1d: _batch_norm,
-    nn.BatchNorm2d: _batch_norm,
-    Normalize: _normalize,
-    nn.AvgPool2d: _average,
-    nn.AdaptiveAvgPool2d: _average,
-    nn.MaxPool2d: _max_pool,
-    nn.ReLU: _one,
-    nn.LeakyReLU: lambda layer, shape: max(1.0, abs(layer.negative_slope)),
-    nn.Tanh: _one,
-    nn.Sigmoid: lambda layer, shape: 0.25,
-    nn.Softplus: _one,
-    nn.ELU: lambda layer, shape: max(1.0, layer.alpha),
-    nn.Flatten: _one,
-    nn.Identity: _one,
-    nn.Dropout: _dropout,
+    **dict.fromkeys(AFFINE, affine_norm),
+    **dict.fromkeys(CURVES, _activation),
+    **dict.fromkeys(MAX_POOLS, _max_pool),
+    **dict.fromkeys(ADAPTIVE_MAX_POOLS, _adaptive_max_pool),
 }
 
 
 def stretch(layer: nn.Module, shape: Shape) -> float:
     r"""A constant $\sigma$ with $\|\phi(u)-\phi(v)\|_2\le\sigma\|u-v\|_2$ for one layer.
 
-    shape: of one example before the layer. TypeError lists the layers with a rule in `STRETCH`.
+    shape: of one example before the layer. ValueError lists the layers with a rule in `STRETCH`.
     """
     if kind(layer) not in STRETCH:
-        known = sorted(of.__name__ for of in STRETCH)
-        raise TypeError(f"no Lipschitz rule for {type(layer).__name__}; known: {known}")
+        known = ", ".join(sorted(of.__name__ for of in STRETCH))
+        raise ValueError(f"no Lipschitz rule for {type(layer).__name__}; known: {known}")
     return STRETCH[kind(layer)](layer, shape)

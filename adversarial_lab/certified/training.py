@@ -4,8 +4,8 @@ Bounds on the margins give the worst logits $\hat z$: 0 for the class y and, for
 the lower bound on $z_y-z_j$. Cross-entropy there is an upper bound on $\max_{N(x)}\ell$, where PGD
 training minimises a lower one. At first it is useless, so eps and its weight grow: see
 `certified_ramp`.
-Sources: Gowal et al. 2018 (IBP), Zhang et al. 2020 (CROWN-IBP). `warmup` has the faster way of
-Shi et al. 2021.
+Sources: Gowal et al. 2018 (IBP), Zhang et al. 2020 (CROWN-IBP). `short_warmup` has the faster way
+of Shi et al. 2021.
 """
 
 from collections.abc import Callable
@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.batch import depends_on_batch, hold
-from adversarial_lab.certified.elision import Margins, interval_margins
-from adversarial_lab.certified.graph import trace
+from adversarial_lab.certified.batch_norm import depends_on_batch, hold
+from adversarial_lab.certified.criterion import Margins, interval_margins
+from adversarial_lab.certified.crown import crown_margins
 from adversarial_lab.certified.interval import region
-from adversarial_lab.certified.linear import crown_margins
+from adversarial_lab.certified.tracing import trace
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels, Scalar, check_logits
 
@@ -54,7 +54,7 @@ def crown_ibp_loss(
     check_share("kappa", kappa)
     check_share("beta", beta)
     threat.check(x)
-    graph = trace(model)
+    graph = trace(model, x[:1])
     if kappa == 0 and not depends_on_batch(graph):
         return F.cross_entropy(_worst(graph, x, y, threat, beta), y)
     clean, graph = hold(graph, x)

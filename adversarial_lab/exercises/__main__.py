@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from adversarial_lab.exercises.sets import ExerciseSet, load_all
+from adversarial_lab.exercises.submissions import TAKE, find
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,6 +41,9 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
     command.add_argument("--seed", required=True, help="your secret: hidden inputs depend on it")
     command.add_argument("-j", "--jobs", type=int, default=1, help="sandboxes side by side")
     command.add_argument("-o", "--out", type=Path, default=Path("graded"))
+    command.add_argument(
+        "--take", choices=TAKE, default=TAKE[0], help="which of several files of a student counts"
+    )
     command.add_argument("--exercises", help="stems, separated by commas (default: all)")
     command.add_argument("--sandbox", default="bubblewrap", help="bubblewrap, docker or podman")
     command.add_argument("--trusted", action="store_true", help="no isolation: your own code only")
@@ -49,7 +53,11 @@ def _add_grade(command: argparse.ArgumentParser) -> None:
 def _sets(options: argparse.Namespace) -> dict[str, ExerciseSet]:
     sets = load_all(options.root / "exercises")
     if not sets:
-        raise ValueError(f"no exercises/*/master.md below {options.root}: see --root")
+        raise ValueError(
+            f"no exercises/*/master.md below {options.root}: the exercises with their answers lie"
+            " in the repository and not in the installed library. This command needs a clone of"
+            " it: run it there, or say where that is by --root, before the command"
+        )
     return sets
 
 
@@ -86,9 +94,13 @@ def _grade(options: argparse.Namespace) -> int:
     if not options.trusted:
         require(kind)
     entries = grade_class(
-        options.submissions, sets, options.seed, options.out, jobs=options.jobs, sandbox=kind
-    )
-    reports.write(entries, sets, options.out)
+        options.submissions, sets, options.seed, options.out, jobs=options.jobs, sandbox=kind,
+        take=options.take,
+    )  # fmt: skip
+    skipped = find(options.submissions, sorted(sets)).skipped
+    reports.write(entries, sets, options.out, skipped)
+    for file, why in skipped:
+        print(f"not graded: {file.place}: {why}", file=sys.stderr)
     print(f"{len(entries)} notebooks: {options.out / 'grades.csv'}, {options.out / 'index.html'}")
     return 0
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from adversarial_lab.exercises.conversation import Box, Limits
+from adversarial_lab.exercises.files import Unreadable, files, read
 from adversarial_lab.exercises.grading import NOT_GRADED, Graded, grade, refused
 from adversarial_lab.exercises.reference import Reference, from_json, to_json
 from adversarial_lab.exercises.sets import ExerciseSet, load
-from adversarial_lab.exercises.submissions import SUFFIXES, Unreadable, read
+from adversarial_lab.exercises.submissions import choose
 
 SETUP = """#!/usr/bin/env bash
 set -e
@@ -82,12 +83,15 @@ def run(root: Path, sandbox: str = "disposable") -> dict[str, Any]:
     """Grade the one submission in Gradescope's folders."""
     stored = json.loads((root / "source/reference.json").read_text(encoding="utf-8"))
     exercises = load(root / "source/exercises" / stored["stem"])
-    files = [p for p in sorted((root / "submission").rglob("*")) if p.suffix in SUFFIXES]
+    handed = [f for f in files(root / "submission") if f.is_notebook or f.is_script]
     box = Box(sandbox, exercises.modules, Limits())
     try:
-        if not files:
+        if not handed:
             raise Unreadable("no notebook in the submission")
-        graded = grade(box, exercises, from_json(stored), read(files[0]))
+        chosen = choose("", "", handed, exercises.stem, [exercises.stem])
+        assert chosen.file is not None  # one of those handed in
+        graded = grade(box, exercises, from_json(stored), read(chosen.file))
+        graded.note = f"{chosen.told} {graded.note}".strip()
     except Unreadable as error:
         graded = refused(exercises, "unreadable", str(error))
     finally:

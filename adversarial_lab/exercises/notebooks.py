@@ -1,32 +1,20 @@
 """Student and solution notebooks, written from a master."""
 
-import json
 from typing import Any
 
+from adversarial_lab import address
+from adversarial_lab.address.notebooks import FOLDED, addressed, page_link, set_up_cell, text
 from adversarial_lab.exercises.sets import BEGIN, END, ExerciseSet, blank, first_function
 
-REPOSITORY = "example/adversarial-lab"
-SITE = "https://example.github.io/adversarial-lab"
-SETUP = """# @title Set up {{ display-mode: "form" }}
-# Generated from exercises/{stem}/master.md: write your answers here, but edit the text there.
-import importlib.util
-
-if importlib.util.find_spec("adversarial_lab") is None:
-    %pip install -q "git+https://github.com/{repository}@main"
-
-from adversarial_lab import check"""
-BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
-COLAB = "https://colab.research.google.com/github/{}/blob/main/notebooks/exercises/{}.ipynb"
+MADE_FROM = "exercises/{}/master.md: write your answers here, but edit the text there."
 DIFFICULTY = {1: "easy", 2: "medium", 3: "hard"}
 
 
 def student(exercises: ExerciseSet) -> str:
     """The notebook a student fills in: no solution text, a check under each answer."""
     stem = exercises.stem
-    cells = [
-        _markdown(f"[![Open in Colab]({BADGE})]({COLAB.format(REPOSITORY, stem)})"),
-        _code(SETUP.format(stem=stem, repository=REPOSITORY)),
-    ]
+    first = set_up_cell(MADE_FROM.format(stem)) + "\n\nfrom adversarial_lab import check"
+    cells = [{**_code(first), "metadata": FOLDED}]
     for cell in exercises.cells:
         if cell.question is not None:
             cells.append(_markdown(facts(exercises, cell.question)))
@@ -35,7 +23,8 @@ def student(exercises: ExerciseSet) -> str:
             cells.append(_code(call, ["check"]))
         else:
             cells.append(_markdown(cell.source) if cell.kind == "markdown" else _code(cell.source))
-    return _notebook(exercises, cells)
+    notebook = _notebook(exercises, cells)
+    return text(addressed(notebook, f"exercises/{stem}", address.read()))
 
 
 def solution(exercises: ExerciseSet) -> str:
@@ -46,14 +35,14 @@ def solution(exercises: ExerciseSet) -> str:
             line for line in cell.source.split("\n") if line.strip() not in (BEGIN, END)
         )
         cells.append(_markdown(source) if cell.kind == "markdown" else _code(source))
-    return _notebook(exercises, cells)
+    return text(_notebook(exercises, cells))
 
 
 def facts(exercises: ExerciseSet, question: str) -> str:
     """Points, minutes, difficulty, the section to read, and the ladder of hints, folded."""
     told = exercises.questions[question]
     points = exercises.points(question)
-    page = f"{SITE}/book/{exercises.stem}.html"
+    page = page_link(exercises.stem, up="../../")
     section = told["section"]
     where = f"Section {section}" if section[0].isdigit() else section[0].upper() + section[1:]
     line = (
@@ -81,14 +70,13 @@ def _code(source: str, tags: list[str] | None = None) -> dict[str, Any]:
     }
 
 
-def _notebook(exercises: ExerciseSet, cells: list[dict[str, Any]]) -> str:
+def _notebook(exercises: ExerciseSet, cells: list[dict[str, Any]]) -> dict[str, Any]:
     # ids by place: a rebuild without a change is the same file
     numbered = [{"id": f"{exercises.stem}-{k}", **cell} for k, cell in enumerate(cells)]
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
-    whole = {
+    return {
         "cells": numbered,
         "metadata": {"adversarial_lab": {"exercises": exercises.stem}, "kernelspec": kernel},
         "nbformat": 4,
         "nbformat_minor": 5,
     }
-    return json.dumps(whole, indent=1, ensure_ascii=False, sort_keys=True) + "\n"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from adversarial_lab.exercises.classroom import Entry
+from adversarial_lab.exercises.files import File
 from adversarial_lab.exercises.sets import ExerciseSet
 
 COLUMNS = (
@@ -88,6 +89,9 @@ PLATFORMS: dict[str, Callable[[list[Entry], ExerciseSet], str]] = {
     "canvas": canvas,
     "moodle": moodle,
 }
+
+
+TABLES_OF_SETS = tuple(f"-{platform}.csv" for platform in PLATFORMS)
 
 
 def file_name(student: str) -> str:
@@ -201,9 +205,19 @@ def _mistakes(entries: list[Entry]) -> str:
     return grid(("Students", "Question", "Mistake"), rows)
 
 
-def write(entries: list[Entry], sets: dict[str, ExerciseSet], out: Path) -> None:
-    """grades.csv, a table for each platform and set, a page for each student, the overview."""
+def write(
+    entries: list[Entry],
+    sets: dict[str, ExerciseSet],
+    out: Path,
+    skipped: Iterable[tuple[File, str]] = (),
+) -> None:
+    """grades.csv, skipped.csv, a table for each platform and set, a page for each student, all.
+
+    Tables and pages of an earlier class in the same folder are removed.
+    """
     (out / "feedback").mkdir(parents=True, exist_ok=True)
+    _clear(out)
+    _write(out / "skipped.csv", table(("file", "why"), ((f.place, why) for f, why in skipped)))
     _write(out / "grades.csv", grades(entries))
     _write(out / "index.html", overview(entries, sets))
     for stem, exercises in sets.items():
@@ -214,6 +228,15 @@ def write(entries: list[Entry], sets: dict[str, ExerciseSet], out: Path) -> None
     for student in dict.fromkeys(entry.submission.student for entry in entries):
         own = [entry for entry in entries if entry.submission.student == student]
         _write(out / "feedback" / file_name(student), feedback(student, own, sets))
+
+
+def _clear(out: Path) -> None:
+    """Remove what an earlier class left, and nothing that is not ours."""
+    for ending in TABLES_OF_SETS:
+        for old in out.glob(f"*{ending}"):
+            old.unlink()
+    for old in (out / "feedback").glob("*-????????.html"):
+        old.unlink()
 
 
 def _write(path: Path, text: str) -> None:

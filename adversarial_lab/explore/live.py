@@ -8,11 +8,13 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import ipywidgets as widgets
-
 from adversarial_lab.explore.frames import drawn, release
 from adversarial_lab.explore.sliders import Slider
 from adversarial_lab.figures import PIXELS_PER_INCH, to_png
+from adversarial_lab.needs import or_say
+
+with or_say("a figure with sliders, in a notebook, needs"):
+    import ipywidgets as widgets
 
 
 def make_widget(

@@ -22,11 +22,11 @@ from adversarial_lab.gaussian_risk.univariate import (
     check_prior,
     normal_cdf,
 )
+from adversarial_lab.norms import row_of
 from adversarial_lab.threat import ThreatModel
 
 Vector = Float[Tensor, " d"]
 Matrix = Float[Tensor, "d d"]
-DUAL_NORM: dict[str, float] = {"linf": 1, "l2": 2}  # sup of <w, z> over the unit ball
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,14 +157,13 @@ def isotropic_alpha(mu: Vector, sigma: float, threat: ThreatModel) -> float:
     if not (sigma > 0 and math.isfinite(sigma)):
         raise ValueError(f"sigma must be finite and > 0, got {sigma}")
     wide = mu.double()[None]
-    left = wide - threat.project(wide, torch.zeros_like(wide))
+    left = wide - threat.project(torch.zeros_like(wide), wide)
     return torch.linalg.vector_norm(left).item() / sigma
 
 
 def check_threat(threat: ThreatModel) -> None:
     """Raise ValueError unless the threat has a norm of `PROGRAMS` and no box."""
-    if threat.norm not in PROGRAMS:
-        raise ValueError(f"norm must be one of {sorted(PROGRAMS)}, got {threat.norm!r}")
+    row_of(threat.norm, PROGRAMS)
     if threat.box is not None:
         raise ValueError(f"box must be None: Gaussians have no limits, got {threat.box}")
 
@@ -176,7 +175,7 @@ def _centred(model: SharedCovariance) -> Tensor:
 def _reach(w: Tensor, threat: ThreatModel) -> float:
     """How far the adversary moves w.x: eps times the dual norm of w."""
     check_threat(threat)
-    return threat.eps * torch.linalg.vector_norm(w.double(), DUAL_NORM[threat.norm]).item()
+    return threat.eps * threat.dual_norm(w.double()[None]).item()
 
 
 def _linf_program(mu: np.ndarray, cov: np.ndarray, eps: float) -> np.ndarray:

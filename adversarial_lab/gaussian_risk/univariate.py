@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from adversarial_lab.measures import check_weights
+
 Pair = tuple[float, float]  # one number for class 0, one for class 1
 Values = Float[Tensor, " n"]
 Labels = Int[Tensor, " n"]
@@ -195,5 +197,4 @@ def check_prior(prior: Pair) -> None:
     """Raise ValueError unless both classes have mass and the masses sum to one."""
     if len(prior) != 2 or not min(prior) > 0:
         raise ValueError(f"prior must be two positive numbers, one a class, got {prior}")
-    if abs(sum(prior) - 1) > 1e-9:
-        raise ValueError(f"prior must sum to 1, got {prior} with sum {sum(prior)}")
+    check_weights(prior, 2, "prior")

@@ -200,7 +200,7 @@ class Evidence:
         for _ in range(50):
             inside = self.threat.sample(self.x, rng)
             edge = self.threat.steepest(inside - self.x, rng) * self.threat.eps
-            for z in (inside, self.threat.project(self.x + edge, self.x)):
+            for z in (inside, self.threat.project(self.x, self.x + edge)):
                 fooled |= self.verified(z)
         return fooled
 
@@ -208,11 +208,7 @@ class Evidence:
     def unbounded(self) -> float | None:
         if self.threat.box is None:
             return None
-        low, high = self.threat.box
-        corner = torch.full_like(self.x[:1], high - low)
-        diameter = self.threat.distance(0 * corner, corner).item()
-        # a hair less, or the threat model would warn that this covers the whole box
-        eps = diameter if self.threat.norm == "linf" else 0.999 * diameter
+        eps = self.threat.diameter(self.x)
         whole = self.threat.with_eps(eps)
         found = self.attacked(steps=100, threat=whole, step_size=eps / 20)
         return 1 - found.double().mean().item()

@@ -12,16 +12,15 @@ from itertools import combinations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.optimize import linprog
 from scipy.sparse import csr_array, hstack, vstack
 from torch import Tensor
 
+from adversarial_lab.measures import TOUCH, Numbers, Weights, as_float64, solve
 from adversarial_lab.multimarginal.enclosing import centre
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
-from adversarial_lab.transport.neighbours import TOUCH, in_float64
+from adversarial_lab.transport.neighbours import in_float64
 
-Weights = Float[np.ndarray, " n"]
 Cost = Float[np.ndarray, "n places"]
 Classes = Int[np.ndarray, " n"]
 
@@ -40,12 +39,14 @@ class Game:
     moved: Cost
 
 
-def play(cost: Cost, y: Classes, weights: Weights) -> Game:
+def play(cost: Numbers, y: Numbers, weights: Numbers) -> Game:
     r"""(AT) as a linear program: $\mu(Z)-\max\sum_iw_iq_i$ s.t. $q_i\le f_{y_i}(l)+c(x_i,l)$.
 
     And f >= 0 with sum at most one at every place l. The multipliers are the optimal attack.
     weights >= 0 of any sum; y in 0..K-1; each row of cost needs a finite entry. ValueError else.
     """
+    cost, weights = as_float64(cost, "cost"), as_float64(weights, "weights")
+    y = np.asarray(y)
     check_game(cost, y, weights)
     n, places = cost.shape
     classes = int(y.max()) + 1
@@ -60,9 +61,7 @@ def play(cost: Cost, y: Classes, weights: Weights) -> Game:
     gain = np.concatenate([-weights, np.zeros(places * classes)])
     sides = [(None, None)] * n + [(0, None)] * (places * classes)  # q free: moved sums to w
     matrix = vstack([worth, sums], format="csr")
-    result = linprog(gain, A_ub=matrix, b_ub=limit, bounds=sides, method="highs")
-    if not result.success:
-        raise RuntimeError(f"HiGHS did not solve the game: {result.message}")
+    result = solve(gain, task="the game", A_ub=matrix, b_ub=limit, bounds=sides)
     moved = np.zeros((n, places))
     moved[i, place] = np.maximum(-result.ineqlin.marginals[: len(i)], 0)
     f = with_the_slack(result.x[n:].reshape(places, classes))

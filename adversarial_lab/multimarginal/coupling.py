@@ -8,14 +8,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Int
-from scipy.sparse import csr_array
+from jaxtyping import Float
 
-from adversarial_lab.transport.program import least_cost
+from adversarial_lab.measures import (
+    Infeasible,
+    Masses,
+    Numbers,
+    as_float64,
+    check_one_total,
+    incidence,
+    least_cost,
+)
 
 Table = Float[np.ndarray, "..."]  # one axis a marginal
-Masses = Float[np.ndarray, "_"]
-SAME = 1e-9  # two masses that differ by less count as equal
 TUPLES = 2_000_000  # more are refused
 
 
@@ -31,34 +36,30 @@ class Coupling:
     phi: list[Masses]
 
 
-def couple(table: Table, marginals: Sequence[Masses]) -> Coupling:
+def couple(table: Numbers, marginals: Sequence[Numbers]) -> Coupling:
     """An optimal coupling, by HiGHS. The marginals are >= 0 and of one total mass, any.
 
     ValueError if shapes or masses disagree, or if no coupling avoids the tuples of cost inf.
     """
-    check_marginals(table, marginals)
+    table, sides = check_marginals(table, marginals)
     allowed = np.flatnonzero(np.isfinite(table))
     offset = np.concatenate([[0], np.cumsum(table.shape)])
-    points = np.stack(np.unravel_index(allowed, table.shape)) + offset[:-1, None]
-    sums = incidence(points, int(offset[-1]))
-    result = least_cost(table.flat[allowed], A_eq=sums, b_eq=np.concatenate(marginals))
-    if result.status == 2:
-        raise ValueError("table is inf on so many tuples that no coupling has a finite cost")
-    if not result.success:
-        raise RuntimeError(f"HiGHS did not solve the transport problem: {result.message}")
+    points = np.stack(np.unravel_index(allowed, table.shape), 1) + offset[:-1]
+    sums = incidence(points, int(offset[-1])).T
+    try:
+        result = least_cost(
+            table.flat[allowed], task="the transport problem", A_eq=sums, b_eq=np.concatenate(sides)
+        )
+    except Infeasible as error:
+        raise ValueError("table is inf on so many tuples that no coupling is finite") from error
     pi = np.zeros(table.shape)
     pi.flat[allowed] = result.x
     return Coupling(result.fun, pi, np.split(result.eqlin.marginals, offset[1:-1]))
 
 
-def incidence(points: Int[np.ndarray, "k m"], n: int) -> csr_array:
-    """(n, m): one column a tuple, 1 at each of its k points, which count through all marginals."""
-    k, m = points.shape
-    columns = np.tile(np.arange(m), k)
-    return csr_array((np.ones(k * m), (points.ravel(), columns)), shape=(n, m))
-
-
-def check_marginals(table: Table, marginals: Sequence[Masses]) -> None:
+def check_marginals(table: Numbers, marginals: Sequence[Numbers]) -> tuple[Table, list[Masses]]:
+    """Table and marginals in float64; ValueError if they are no transport problem."""
+    table = as_float64(table, "table")
     sizes = tuple(len(side) for side in marginals)
     if table.shape != sizes:
         raise ValueError(f"marginals have {sizes} points, the table has shape {table.shape}")
@@ -66,16 +67,4 @@ def check_marginals(table: Table, marginals: Sequence[Masses]) -> None:
         raise ValueError(f"{table.size} tuples are more than {TUPLES}: take coarser grids")
     if not (table > -np.inf).all():  # NaN is caught here too
         raise ValueError("table must be finite, or inf for a forbidden tuple")
-    check_one_total(marginals)
-
-
-def check_one_total(marginals: Sequence[Masses], name: str = "marginals") -> None:
-    check_masses(marginals, name)
-    totals = [float(side.sum()) for side in marginals]
-    if max(totals) - min(totals) > SAME * max(totals):
-        raise ValueError(f"{name} must have one total mass, got {totals}")
-
-
-def check_masses(masses: Sequence[Masses], name: str) -> None:
-    if not all(side.min() >= 0 and 0 < side.sum() < np.inf for side in masses):
-        raise ValueError(f"{name} must be finite, >= 0, and have some mass")
+    return table, check_one_total(marginals)

@@ -16,7 +16,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adversarial_lab.threat import Points, Rows, ThreatModel
+from adversarial_lab.norms import Rows, row_of
+from adversarial_lab.threat import Points, ThreatModel
 
 Squares = Float[np.ndarray, "*m k k"]  # squared distances within groups of k points
 Weights = Float[np.ndarray, "*m k"]
@@ -112,12 +113,10 @@ def radius(distance: Float[np.ndarray, "k k"], norm: str) -> float:
 
     Exact for groups of up to ten or so; l1 has pairs only.
     """
-    if norm not in ENCLOSING:
-        raise ValueError(f"norm must be one of {sorted(ENCLOSING)}, got {norm!r}")
-    return ENCLOSING[norm].radius(np.asarray(distance, float))
+    return row_of(norm, ENCLOSING).radius(np.asarray(distance, float))
 
 
 def centre(z: Points, threat: ThreatModel) -> Float[Tensor, "*d"]:
     """The barycentre of a group: the point whose largest distance to it is smallest."""
     flat = z.detach().cpu().double().flatten(1)
-    return ENCLOSING[threat.norm].centre(flat).view(z.shape[1:])
+    return row_of(threat.norm, ENCLOSING).centre(flat).view(z.shape[1:])

@@ -22,6 +22,7 @@ from scipy.sparse import vstack
 from scipy.sparse.csgraph import connected_components
 from tqdm.auto import tqdm
 
+from adversarial_lab.measures import Numbers, Weights, given_or_equal, incidence
 from adversarial_lab.multimarginal.cuts import chosen, search
 from adversarial_lab.multimarginal.groups import (
     Level,
@@ -29,16 +30,14 @@ from adversarial_lab.multimarginal.groups import (
     Members,
     common_point,
     next_level,
+    norm_of,
     pairs_level,
 )
 from adversarial_lab.multimarginal.packing import (
     Packing,
-    Weights,
     check_order,
     completed,
-    given_or_equal,
-    incidence,
-    solve,
+    solve_packing,
 )
 from adversarial_lab.multimarginal.pairs import adjacency, pairs
 from adversarial_lab.threat import Points, ThreatModel
@@ -53,7 +52,7 @@ def optimal_risk(
     labels: Labels,
     threat: ThreatModel,
     *,
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
     order: int | None = None,
     rips: bool = False,
     progress: bool = False,
@@ -67,25 +66,23 @@ def optimal_risk(
     Shapes: x (n, *d), labels (n,), weights (n,). Errors: those of `bound` and of `conflicts`.
     """
     found = conflicts(x, labels, threat, progress=progress, **finding)
-    return bound(
-        found, labels, threat.norm, weights=weights, order=order, rips=rips, progress=progress
-    )
+    return bound(found, labels, weights=weights, order=order, rips=rips, progress=progress)
 
 
 def bound(
     conflicts: Conflicts,
     labels: Labels,
-    norm: str,
+    norm: str | None = None,
     *,
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
     order: int | None = None,
     rips: bool = False,
     progress: bool = False,
 ) -> Packing:
     """`optimal_risk` from the conflict graph; its q is optimal and its gap about 1e-10.
 
-    Raises ValueError for weights that are no probabilities, an order below 2, an unknown norm, and
-    for l1 with groups of three.
+    norm: that of the graph, and no other. Raises ValueError for one, for weights that are no
+    probabilities, an order below 2, and for l1 with groups of three.
     """
     *_, last = cutting(
         conflicts, labels, norm, weights=weights, order=order, rips=rips, progress=progress
@@ -96,9 +93,9 @@ def bound(
 def cutting(
     conflicts: Conflicts,
     labels: Labels,
-    norm: str,
+    norm: str | None = None,
     *,
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
     order: int | None = None,
     rips: bool = False,
     progress: bool = False,
@@ -112,7 +109,7 @@ def cutting(
     w = given_or_equal(weights, conflicts.n)
     if labels.shape != (conflicts.n,):
         raise ValueError(f"labels must have shape ({conflicts.n},), got {tuple(labels.shape)}")
-    test = common_point(norm, rips=rips)
+    test = common_point(norm_of(conflicts, norm), rips=rips)
     classes, y = np.unique(labels.cpu().numpy(), return_inverse=True)
     start = pairs(conflicts, w)
     yield start
@@ -160,7 +157,8 @@ def induced(conflicts: Conflicts, points: Int[np.ndarray, " k"]) -> Conflicts:
     i, j = number[conflicts.i], number[conflicts.j]
     inside = (i >= 0) & (j >= 0)
     i, j = np.minimum(i, j)[inside], np.maximum(i, j)[inside]
-    return Conflicts(i, j, conflicts.distance[inside], len(points), conflicts.radius)
+    distance = conflicts.distance[inside]
+    return replace(conflicts, i=i, j=j, distance=distance, n=len(points))
 
 
 def _rounds(
@@ -174,7 +172,7 @@ def _rounds(
     while new := list(_cuts(kernel, q[kernel.points], labels[kernel.points], order, per_point)):
         groups += new
         rows = vstack([incidence(g, len(kernel.points)) for g in groups], format="csr")
-        q[kernel.points], masses = solve(rows, w[kernel.points], method="highs-ipm")
+        q[kernel.points], masses = solve_packing(rows, w[kernel.points], method="highs-ipm")
         mass = np.split(masses, np.cumsum([len(g) for g in groups])[:-1])
         result = completed(
             q.copy(),

@@ -11,8 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Int
 
+from adversarial_lab.measures import TOUCH
 from adversarial_lab.multimarginal.enclosing import circumweights, squared_radius
-from adversarial_lab.transport.neighbours import TOUCH, Conflicts
+from adversarial_lab.norms import GEOMETRIES, row_of
+from adversarial_lab.transport.neighbours import Conflicts
 
 CHUNK = 2**20  # candidates looked at together
 Members = Int[np.ndarray, "m k"]
@@ -105,9 +107,9 @@ def _with_all_faces(
 
 
 def cliques(conflicts: Conflicts) -> Meets:
-    """Every clique is a group: exact in linf; otherwise the Rips complex, above the true risk.
+    """Every clique is a group: exact where balls that meet in pairs all meet (Helly number 2).
 
-    Boxes that meet in pairs share a point: Helly's theorem for boxes.
+    That is linf, whose balls are boxes; otherwise it is the Rips complex, above the true risk.
     """
     return lambda members: np.ones(len(members), bool)
 
@@ -140,15 +142,17 @@ def refused(conflicts: Conflicts) -> Meets:
     raise ValueError("norm='l1' has no exact test for groups of three: ask for order=2, or rips")
 
 
-COMMON: dict[str, Callable[[Conflicts], Meets]] = {
-    "l2": in_a_ball,
-    "linf": cliques,
-    "l1": refused,
-}
+COMMON: dict[str, Callable[[Conflicts], Meets]] = {"l2": in_a_ball, "l1": refused}
 
 
 def common_point(norm: str, *, rips: bool = False) -> Callable[[Conflicts], Meets]:
     """The test of a norm, still without its conflicts; ValueError lists the norms."""
-    if norm not in COMMON:
-        raise ValueError(f"norm must be one of {sorted(COMMON)}, got {norm!r}")
-    return cliques if rips else COMMON[norm]
+    pairs_decide = row_of(norm, GEOMETRIES).helly == 2
+    return cliques if rips or pairs_decide else row_of(norm, COMMON, " for groups of three")
+
+
+def norm_of(conflicts: Conflicts, norm: str | None) -> str:
+    """The norm of the conflicts; ValueError if another one is asked for."""
+    if norm is not None and row_of(norm, GEOMETRIES) is not GEOMETRIES[conflicts.norm]:
+        raise ValueError(f"norm must be that of the conflicts, {conflicts.norm!r}, got {norm!r}")
+    return conflicts.norm

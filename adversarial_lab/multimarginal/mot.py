@@ -15,11 +15,11 @@ from itertools import combinations_with_replacement, permutations
 import numpy as np
 from jaxtyping import Float, Int
 
+from adversarial_lab.measures import Numbers, Weights, as_float64
 from adversarial_lab.multimarginal.agnostic import (
     Classes,
     Cost,
     Game,
-    Weights,
     play,
     with_the_slack,
 )
@@ -52,8 +52,9 @@ def tuple_game(
     return points, play(cost[points], y[points], counts / len(members))
 
 
-def induced_cost(cost: Cost, y: Classes) -> Table:
+def induced_cost(cost: Numbers, y: Numbers) -> Table:
     r"""$\mathbf c(z_1..z_K)=\hat\mu(Z)-(AT)(\hat\mu)$ for all (n + 1)^K tuples; index n: ghost."""
+    cost, y = as_float64(cost, "cost"), np.asarray(y)
     n, classes = len(y), int(y.max()) + 1
     if (n + 1) ** classes > TUPLES:
         raise ValueError(
@@ -69,14 +70,16 @@ def induced_cost(cost: Cost, y: Classes) -> Table:
     return table
 
 
-def marginal(weights: Weights) -> Float[np.ndarray, " m"]:
+def marginal(weights: Numbers) -> Float[np.ndarray, " m"]:
     r"""$\frac{1}{2\mu(Z)}\mu+\frac12\delta_{\mathrm{ghost}}$: what each of the K copies is."""
-    return np.append(weights / (2 * weights.sum()), 0.5)
+    w = as_float64(weights, "weights")
+    return np.append(w / (2 * w.sum()), 0.5)
 
 
-def transport(table: Table, weights: Weights) -> Transport:
+def transport(table: Numbers, weights: Numbers) -> Transport:
     r"""$\inf_\pi\int\mathbf c\,d\pi$ over couplings of K equal marginals, as a linear program."""
-    solution = couple(table, [marginal(weights)] * table.ndim)
+    axes = as_float64(table, "table").ndim
+    solution = couple(table, [marginal(weights)] * axes)
     return Transport(solution.value, solution.pi, np.stack(solution.phi))
 
 

@@ -11,13 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.optimize import linprog
 from scipy.sparse import csr_array, vstack
 
-from adversarial_lab.multimarginal.groups import Members, common_point, levels
+from adversarial_lab.measures import Numbers, Weights, given_or_equal, incidence, solve
+from adversarial_lab.multimarginal.groups import common_point, levels, norm_of
 from adversarial_lab.transport.neighbours import Conflicts
-from adversarial_lab.transport.overlap import Weights, check_weights
-from adversarial_lab.transport.program import TIGHT
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,18 +43,7 @@ class Packing:
         return sum(float(mass.sum()) for mass in self.masses) - (1 - self.risk)
 
 
-def given_or_equal(weights: Weights | None, n: int) -> Weights:
-    """The weights, checked; 1/n each if None."""
-    return np.full(n, 1 / n) if weights is None else check_weights(weights, n)
-
-
-def incidence(members: Members, n: int) -> csr_array:
-    """One row per group, one column per point, 1 where the point is in the group."""
-    m, k = members.shape
-    return csr_array((np.ones(m * k), members.ravel(), np.arange(0, m * k + 1, k)), shape=(m, n))
-
-
-def solve(
+def solve_packing(
     rows: csr_array, weights: Weights, *, method: str = "highs"
 ) -> tuple[Weights, Float[np.ndarray, " m"]]:
     """An optimal q, feasible to rounding, and the masses of the groups (rows), by HiGHS.
@@ -66,25 +53,23 @@ def solve(
     if rows.shape[0] == 0:
         return np.ones(len(weights)), np.zeros(0)
     scale = weights.max()  # else HiGHS would compare weights of 1e-5 with its tolerances
-    result = linprog(
+    result = solve(
         -weights / scale,
+        task="the packing problem",
         A_ub=rows,
         b_ub=np.ones(rows.shape[0]),
         bounds=(0, 1),
         method=method,
-        options=TIGHT,
     )
-    if not result.success:
-        raise RuntimeError(f"HiGHS did not solve the packing problem: {result.message}")
     q = np.clip(result.x, 0, 1)
     return q / max(1.0, (rows @ q).max()), np.maximum(-result.ineqlin.marginals, 0) * scale
 
 
 def enumerated(
     conflicts: Conflicts,
-    norm: str,
+    norm: str | None = None,
     *,
-    weights: Weights | None = None,
+    weights: Numbers | None = None,
     order: int | None = None,
     rips: bool = False,
 ) -> Packing:
@@ -96,10 +81,11 @@ def enumerated(
     """
     check_order(order)
     w = given_or_equal(weights, conflicts.n)
-    meets = common_point(norm, rips=rips or order == 2)(conflicts)
+    meets = common_point(norm_of(conflicts, norm), rips=rips or order == 2)(conflicts)
     groups = [level.members for level in levels(conflicts, meets, order)]
-    rows = vstack([incidence(g, conflicts.n) for g in groups], format="csr") if groups else None
-    q, masses = solve(incidence(np.empty((0, 1), int), conflicts.n) if rows is None else rows, w)
+    nothing = incidence(np.empty((0, 1), int), conflicts.n)
+    rows = vstack([nothing, *(incidence(g, conflicts.n) for g in groups)], format="csr")
+    q, masses = solve_packing(rows, w)
     cuts = np.cumsum([len(g) for g in groups])[:-1]
     return completed(q, groups, np.split(masses, cuts) if groups else [], w)
 

@@ -11,6 +11,7 @@ a clique of conflicts, so a group with a point at 1 has only points at 0 beside 
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -18,7 +19,8 @@ from jaxtyping import Bool, Float, Int
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from adversarial_lab.multimarginal.packing import Packing, Weights, completed
+from adversarial_lab.measures import Weights
+from adversarial_lab.multimarginal.packing import Packing, completed
 from adversarial_lab.transport.neighbours import Conflicts
 from adversarial_lab.transport.overlap import optimal_plan
 
@@ -27,7 +29,7 @@ def pairs(conflicts: Conflicts, weights: Weights) -> Packing:
     """The best packing when only conflicting pairs count, with as few halves as we can see."""
     n = conflicts.n
     i, j = np.r_[conflicts.i, conflicts.j], np.r_[conflicts.j, conflicts.i]
-    twice = Conflicts(i, j + n, np.tile(conflicts.distance, 2), 2 * n, conflicts.radius)
+    twice = replace(conflicts, i=i, j=j + n, distance=np.tile(conflicts.distance, 2), n=2 * n)
     copy = torch.arange(2).repeat_interleave(n)
     plan = optimal_plan(twice, copy, np.tile(weights / 2, 2))
     q = 1 - plan.given_up.reshape(2, n).sum(0) / 2

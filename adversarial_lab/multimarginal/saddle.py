@@ -13,13 +13,14 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from adversarial_lab.measures import Weights
 from adversarial_lab.multimarginal.agnostic import reach
 from adversarial_lab.multimarginal.enclosing import centre
-from adversarial_lab.multimarginal.packing import Packing, Weights
+from adversarial_lab.multimarginal.packing import Packing
+from adversarial_lab.norms import distances
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
 from adversarial_lab.transport.neighbours import in_float64
-from adversarial_lab.transport.saddle import ORDER
 
 Soft = Callable[[Points], Float[Tensor, "m K"]]
 
@@ -37,9 +38,7 @@ def soft_classifier(x: Points, labels: Labels, q: Weights, threat: ThreatModel) 
 
     def classify(z: Points) -> Float[Tensor, "m K"]:
         rows = z.detach().cpu().double().flatten(1)
-        distance = torch.cdist(
-            rows, known, ORDER[threat.norm], compute_mode="donot_use_mm_for_euclid_dist"
-        )
+        distance = distances(rows, known, threat.norm)
         within = distance <= reach(threat)
         f = torch.stack([(within * worth * side).amax(1) for side in member.T], 1)
         nearest = member[distance.argmin(1)]

@@ -13,7 +13,8 @@ import numpy as np
 from jaxtyping import Float
 from scipy.special import logsumexp
 
-from adversarial_lab.multimarginal.coupling import Masses, Table, check_marginals
+from adversarial_lab.measures import Numbers, as_float64
+from adversarial_lab.multimarginal.coupling import Table, check_marginals
 from adversarial_lab.multimarginal.mot import marginal
 
 
@@ -30,8 +31,8 @@ class Step:
 
 
 def sinkhorn(
-    table: Table,
-    weights: Float[np.ndarray, " n"],
+    table: Numbers,
+    weights: Numbers,
     *,
     eta: float,
     steps: int = 1000,
@@ -41,13 +42,14 @@ def sinkhorn(
 
     table: the cost of every tuple, K axes of n + 1 entries.
     """
+    table = as_float64(table, "table")
     sides = [marginal(weights)] * table.ndim
     yield from scaling(table, sides, eta=eta, steps=steps, tolerance=tolerance)
 
 
 def scaling(
-    table: Table,
-    marginals: Sequence[Masses],
+    table: Numbers,
+    marginals: Sequence[Numbers],
     *,
     eta: float,
     steps: int = 1000,
@@ -60,7 +62,7 @@ def scaling(
     """
     if not (eta > 0 and np.isfinite(eta)):
         raise ValueError(f"eta must be finite and > 0, got {eta}: without entropy use `couple`")
-    check_marginals(table, marginals)
+    table, marginals = check_marginals(table, marginals)
     some = [np.flatnonzero(side) for side in marginals]  # a point without mass takes no part
     inner = table[np.ix_(*some)]
     if any(np.isinf(inner).all(_others(axis, inner.ndim)).any() for axis in range(inner.ndim)):

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from adversarial_lab.measures import TOUCH, Numbers, check_weights
 from adversarial_lab.multimarginal.enclosing import radius
+from adversarial_lab.norms import distances
 from adversarial_lab.threat import ThreatModel
-from adversarial_lab.transport.neighbours import TOUCH
-from adversarial_lab.transport.overlap import check_weights
-from adversarial_lab.transport.saddle import ORDER
 
 Three = Float[np.ndarray, "3"]
 Group = tuple[int, ...]
@@ -37,12 +35,12 @@ class Toy:
     masses: dict[Group, float]
 
 
-def toy(x: Float[Tensor, "3 d"], weights: Three, threat: ThreatModel) -> Toy:
+def toy(x: Float[Tensor, "3 d"], weights: Numbers, threat: ThreatModel) -> Toy:
     """The solution for three points, the k-th of class k; exact in l2 and linf."""
     if len(x) != 3:
         raise ValueError(f"x must hold three points, got {len(x)}")
-    w = check_weights(np.asarray(weights, float), 3)
-    distance = torch.cdist(x.double(), x.double(), ORDER[threat.norm]).numpy()
+    w = check_weights(weights, 3)
+    distance = distances(x.double(), x.double(), threat.norm).numpy()
     limit = threat.eps * (1 + TOUCH)
     meet: list[Group] = [p for p in combinations(range(3), 2) if distance[p] <= 2 * limit]
     if len(meet) == 3 and radius(distance, threat.norm) <= limit:

@@ -15,9 +15,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import AFFINE, kind
-from adversarial_lab.certified.graph import Add, Node, trace
+from adversarial_lab.certified.affine import AFFINE
+from adversarial_lab.certified.graph import Node
+from adversarial_lab.certified.layers import Add, kind
 from adversarial_lab.certified.spectral import Shape, stretch
+from adversarial_lab.certified.tracing import trace
 
 Bounded = tuple[Tensor, float, float]  # one example of what a layer gives, s and b
 

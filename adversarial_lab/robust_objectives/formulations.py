@@ -16,10 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Int
 
-from adversarial_lab.transport.neighbours import TOUCH
+from adversarial_lab.measures import TOUCH, Numbers, Weights, as_float64
 
 Table = Float[np.ndarray, "n places"]
-Weights = Float[np.ndarray, " n"]
 Choice = Int[np.ndarray, " n"]
 
 
@@ -39,38 +38,38 @@ class WorstCase:
     bound: float
 
 
-def ball(loss: Table, distance: Table, weights: Weights, eps: float) -> float:
+def ball(loss: Numbers, distance: Numbers, weights: Numbers, eps: float) -> float:
     r"""$\mathbb E_\mu\sup_{\tilde x\in\bar B_\varepsilon(x)}\ell$: lecture, formalization."""
     return penalised(loss, ball_cost(distance, eps), weights)
 
 
-def ball_cost(distance: Table, eps: float) -> Table:
+def ball_cost(distance: Numbers, eps: float) -> Table:
     r"""$c_\varepsilon$ = 0 where the distance is at most eps, else inf: lecture, example of a cost.
 
     Distances that exceed eps by rounding alone count as eps.
     """
     if not 0 <= eps < np.inf:
         raise ValueError(f"eps must be finite and >= 0, got {eps}")
-    return np.where(distance <= eps * (1 + TOUCH), 0.0, np.inf)
+    return np.where(as_float64(distance, "distance") <= eps * (1 + TOUCH), 0.0, np.inf)
 
 
-def penalised(loss: Table, cost: Table, weights: Weights) -> float:
+def penalised(loss: Numbers, cost: Numbers, weights: Numbers) -> float:
     r"""$\sup_{\tilde\mu}\mathbb E_{\tilde\mu}\ell-C(\mu,\tilde\mu)$: lecture, explicit penalty.
 
     $=\sum_iw_i\max_l\{\ell_{il}-c_{il}\}$: each point moves for itself, no plan is needed.
     """
-    check(loss, cost, weights)
+    loss, cost, weights = checked(loss, cost, weights)
     return float(weights @ (loss - cost).max(1))
 
 
-def transport_ball(loss: Table, cost: Table, weights: Weights, budget: float) -> WorstCase:
+def transport_ball(loss: Numbers, cost: Numbers, weights: Numbers, budget: float) -> WorstCase:
     r"""$\sup\{\mathbb E_{\tilde\mu}\ell:\ C(\mu,\tilde\mu)\le\rho\}$, lecture, the DRO version.
 
     For the ball of radius eps in W_p: cost = distance**p and budget = eps**p. By duality the value
     is $\min_{\gamma\ge0}\gamma\rho+\sum_iw_i\max_l(\ell_{il}-\gamma c_{il})$. The price gamma is
     bisected; at the right one a mixture of the dearest and the cheapest best answer spends rho.
     """
-    check(loss, cost, weights)
+    loss, cost, weights = checked(loss, cost, weights)
     if not 0 <= budget < np.inf:
         raise ValueError(f"budget must be finite and >= 0, got {budget}")
     dear = answers(loss, cost, 0.0)
@@ -99,8 +98,10 @@ def _worth(loss: Table, cost: Table, price: float) -> Table:
     return np.where(reachable, loss - price * np.where(reachable, cost, 0), -np.inf)
 
 
-def check(loss: Table, cost: Table, weights: Weights) -> None:
-    """Raise ValueError unless costs are >= 0, every point may stay for nothing, and all match."""
+def checked(loss: Numbers, cost: Numbers, weights: Numbers) -> tuple[Table, Table, Weights]:
+    """All in float64; ValueError unless costs are >= 0, 0 somewhere for each point, and match."""
+    loss, cost = as_float64(loss, "loss"), as_float64(cost, "cost")
+    weights = as_float64(weights, "weights")
     if loss.shape != cost.shape or weights.shape != loss.shape[:1]:
         shapes = loss.shape, cost.shape, weights.shape
         raise ValueError(f"loss, cost and weights must be (n, l), (n, l) and (n,), got {shapes}")
@@ -113,6 +114,7 @@ def check(loss: Table, cost: Table, weights: Weights) -> None:
     if (cost.min(1) > 0).any():
         row = int((cost.min(1) > 0).argmax())
         raise ValueError(f"cost must be 0 at one place for each point, point {row} has none")
+    return loss, cost, weights
 
 
 def _spent(choice: Choice, cost: Table, weights: Weights) -> float:

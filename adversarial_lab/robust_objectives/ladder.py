@@ -8,8 +8,7 @@ at all, which is the bound of Section 17.6.6 (`transport.risk_on_the_line`).
 import numpy as np
 from jaxtyping import Float, Int
 
-from adversarial_lab.transport.neighbours import TOUCH
-from adversarial_lab.transport.overlap import Weights, check_weights
+from adversarial_lab.measures import TOUCH, Numbers, as_float64, given_or_equal
 
 Values = Float[np.ndarray, " n"]
 Classes = Int[np.ndarray, " n"]
@@ -17,7 +16,7 @@ Gain = Float[np.ndarray, "gaps gaps"]
 
 
 def risk_with_changes(
-    x: Values, y: Classes, eps: float, changes: int, weights: Weights | None = None
+    x: Numbers, y: Numbers, eps: float, changes: int, weights: Numbers | None = None
 ) -> Float[np.ndarray, " k"]:
     r"""$\min_f\mathbb E\max_{|x'-x|\le\varepsilon}\mathbf 1\{f(x')\ne y\}$, f with <= k changes.
 
@@ -25,6 +24,7 @@ def risk_with_changes(
     Closed intervals: neighbours at distance 2 eps are in conflict. Dynamic programming over the
     gaps between interval ends, O(changes n^2) time and O(n^2) memory.
     """
+    x, y = as_float64(x, "x"), np.asarray(y)
     if len(x) == 0 or not np.isfinite(x).all():
         raise ValueError(f"x must hold one finite number or more, got {x}")
     if not 0 <= eps < np.inf:
@@ -33,7 +33,7 @@ def risk_with_changes(
         raise ValueError(f"y must hold {len(x)} labels 0 or 1, got {np.unique(y).tolist()}")
     if changes < 0:
         raise ValueError(f"changes must be >= 0, got {changes}")
-    w = np.full(len(x), 1 / len(x)) if weights is None else check_weights(weights, len(x))
+    w = given_or_equal(weights, len(x))
     gain = [_gain(x, w * (y == k), eps) for k in (0, 1)]
     best = [g[0] for g in gain]  # one piece from the first gap to each gap
     kept = [max(b[-1] for b in best)]

@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from adversarial_lab.certified.jacobian import DUAL
 from adversarial_lab.robust_objectives.wrm import check_price
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Scalar
@@ -50,7 +49,7 @@ def dual_norm(v: Points, threat: ThreatModel) -> Values:
 
     At v = 0 its gradient is 0, one of the subgradients.
     """
-    return DUAL[threat.norm](v.flatten(1).abs())
+    return threat.dual_norm(v)
 
 
 def robust(

@@ -14,8 +14,7 @@ from scipy.ndimage import distance_transform_edt
 from scipy.sparse import csr_array, csr_matrix
 from scipy.sparse.csgraph import breadth_first_order, maximum_flow
 
-from adversarial_lab.transport.neighbours import TOUCH
-from adversarial_lab.transport.overlap import CAPACITY
+from adversarial_lab.measures import CAPACITY, TOUCH
 
 Mass = Float[np.ndarray, "h w"]
 Region = Bool[np.ndarray, "h w"]

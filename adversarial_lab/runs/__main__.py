@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from adversarial_lab import nets
+from adversarial_lab.files import check_folder, is_full
 from adversarial_lab.runs import RUNS
 from adversarial_lab.runs.crew import processes
 from adversarial_lab.runs.record import Job
@@ -23,13 +24,25 @@ def main(words: list[str] | None = None) -> int:
         check_device(args.name, args.scale)
         check_processes(args.name, args.sweep)
         jobs = _jobs(args)
+        check_folder("--out", args.out)
         return _sweep(jobs, args) if args.sweep else _one(jobs[0], args.again)
     except KeyboardInterrupt:
         print("interrupted: the same command goes on from the last epoch", file=sys.stderr)
         return 130
-    except (ValueError, FileNotFoundError, ImportError, ChildProcessError) as error:
+    except OSError as error:
+        print(f"error: {no_room(error) if is_full(error) else error}", file=sys.stderr)
+        return 2
+    except (ValueError, ImportError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def no_room(error: OSError) -> str:
+    """What a full disk means for a run."""
+    return (
+        f"{error.filename}: {error.strerror}; nothing half written is left, and once there is room"
+        " the same command goes on from the last file it kept"
+    )
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:

@@ -6,6 +6,7 @@ bounds L*(2) and L*(3) below it, and `risk_rips` is the bound above it, from cli
 
 import shutil
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Int
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from adversarial_lab import data
 from adversarial_lab.multimarginal import bound, cutting
+from adversarial_lab.norms import GEOMETRIES
 from adversarial_lab.runs.classifier import known, numbers
 from adversarial_lab.runs.record import Job
-from adversarial_lab.threat import GEOMETRIES, ThreatModel
+from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Labels
 from adversarial_lab.transport import Conflicts, conflicts
 
@@ -61,7 +63,7 @@ def run(config: Config, job: Job) -> dict:
     cache = job.path(".conflicts")
     threat = ThreatModel(norm=config.norm, eps=config.eps)
     found = conflicts(x, labels, threat, progress=job.progress, cache=cache)
-    history = [at(found.within(eps), labels, config.norm, job) for eps in config.radii]
+    history = [at(found.within(eps), labels, job) for eps in config.radii]
     last = history[-1]
     metrics = {k: last[k] for k in ("risk", "risk_pairs", "risk_triples", "risk_rips", "gap")}
     if len(found):
@@ -77,14 +79,13 @@ def run(config: Config, job: Job) -> dict:
     return record
 
 
-def at(found: Conflicts, labels: Labels, norm: str, job: Job) -> dict[str, float | int]:
+def at(found: Conflicts, labels: Labels, job: Job) -> dict[str, float | int]:
     """A row of the record: all bounds at one radius."""
-    rounds = list(cutting(found, labels, norm, progress=job.progress))
+    rounds = list(cutting(found, labels, progress=job.progress))
     exact = rounds[-1]
-    if norm == "l2":  # in linf a clique is a group
-        above = bound(found, labels, norm, rips=True, progress=job.progress)
-    else:
-        above = exact
+    cliques_are_groups = GEOMETRIES[found.norm].helly == 2
+    rips = partial(bound, found, labels, rips=True, progress=job.progress)
+    above = exact if cliques_are_groups else rips()
     return {
         "eps": found.radius / 2,
         "risk_pairs": rounds[0].risk,

@@ -23,6 +23,7 @@ from adversarial_lab.runs.classifier import (
     RECIPES,
     USUAL_NETWORK,
     Ramp,
+    check_counts,
     known,
     right,
     share,
@@ -57,6 +58,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
         known("network", self.network, NETWORKS)
         known("training", self.training, TRAININGS)

@@ -25,6 +25,7 @@ from adversarial_lab.runs.classifier import (
     NETWORKS,
     USUAL_NETWORK,
     Ramp,
+    check_counts,
     known,
     right,
     share,
@@ -66,6 +67,7 @@ class Config:
     seed: int = 0  # the first of the seeds
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
         if self.images < 4 * self.folds or self.folds < 2:
             raise ValueError(

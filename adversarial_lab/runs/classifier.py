@@ -3,6 +3,7 @@
 A new data set, network or recipe is a new row of a table.
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol, runtime_checkable
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from adversarial_lab import data, nets
-from adversarial_lab.certified.warmup import initialise_for_intervals
+from adversarial_lab.certified.short_warmup import initialise_for_intervals
 from adversarial_lab.robust_objectives.wrm import smooth
 from adversarial_lab.runs.record import Job, Metric, accuracy
 from adversarial_lab.training import Objective, fit, one_cycle, piecewise, weight_average
@@ -117,6 +118,21 @@ def known(argument: str, value: str, table: dict[str, Any]) -> str:
     if value not in table:
         raise ValueError(f"{argument} must be one of {sorted(table)}, got {value!r}")
     return value
+
+
+COUNTS = (
+    "epochs batch_size train_batch steps watch_steps test_steps test_images validation_images"
+    " watch_images attacked_images apgd_images strong_images"
+)
+LEAST = {"eps": 0} | dict.fromkeys(COUNTS.split(), 1)
+
+
+def check_counts(config: Any) -> None:
+    """ValueError, before anything runs, where a setting is less than it can be (`LEAST`)."""
+    for name, least in LEAST.items():
+        value = getattr(config, name, None)
+        if value is not None and not least <= value < math.inf:
+            raise ValueError(f"{name} must be >= {least} and finite, got {value}")
 
 
 def numbers(argument: str, text: str, kind: type) -> list:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_lab import nets
+from adversarial_lab.needs import or_say
 from adversarial_lab.training import Objective
 
 
@@ -88,12 +89,8 @@ def assemble() -> Crew:
     """This process alone, or its place among those of torchrun; ImportError without accelerate."""
     if processes() == 1:
         return Crew(nets.best_device())
-    try:
+    with or_say("several processes need", "gpu"):
         from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
-    except ImportError as error:
-        raise ImportError(
-            "several processes need accelerate: pip install 'adversarial-lab-companion[gpu]'"
-        ) from error
     handlers = [
         # every process keeps its own BatchNorm statistics, those of the first are saved
         DistributedDataParallelKwargs(broadcast_buffers=False),

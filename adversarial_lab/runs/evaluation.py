@@ -7,12 +7,14 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from adversarial_lab.attacks.standard import STANDARD, evaluation_path
+from adversarial_lab.attacks.standard import STANDARD, Stage, evaluation_path
+from adversarial_lab.files import naming
 from adversarial_lab.masking import loss_slice, masking_report, orthonormal, random_direction
 from adversarial_lab.pgd import attack_model, cross_entropy, pgd
 from adversarial_lab.runs.classifier import right, share
@@ -49,17 +51,22 @@ def evaluate(
         rng = torch.Generator().manual_seed(config.seed)
         attack = partial(attack_model, steps=20, step_size=threat.eps / 4, rng=rng)
         metrics["pgd-20"] = share(~attack(model, x, y, threat).fooled)
-        everyone = config.standard_images is None
-        names = tuple(STANDARD) if everyone else RELIABLE
-        some = slice(0, None if everyone else config.apgd_images)
-        found = stages(model, x[some], y[some], threat, names, job, config.seed)
-        metrics |= {name: found[name] for name in names}
-        if config.standard_images:
-            some = slice(0, config.standard_images)
-            found = stages(model, x[some], y[some], threat, tuple(STANDARD), job, config.seed)
-        if config.standard_images != 0:
-            metrics["standard"] = found["square"]
+        found = [
+            stages(model, x[:count], y[:count], threat, names, job, config.seed)
+            for names, count in surveys(config)
+        ]
+        metrics |= {name: metric for name, metric in found[0].items() if name != "clean"}
+        if "square" in found[-1]:
+            metrics["standard"] = found[-1]["square"]
     return metrics
+
+
+def surveys(config: Asked) -> list[tuple[tuple[str, ...], int | None]]:
+    """The attacks that follow each other, and on how many images (None: all), most images first."""
+    everything = (tuple(STANDARD), config.standard_images)
+    if config.standard_images is None:
+        return [everything]
+    return [(RELIABLE, config.apgd_images), everything][: 2 if config.standard_images else 1]
 
 
 def stages(
@@ -72,17 +79,36 @@ def stages(
     seed: int,
 ) -> dict[str, Metric]:
     """What is left standing after each of these attacks in turn."""
-    path = evaluation_path(
-        model,
-        x,
-        y,
-        threat,
-        attacks={name: Fast(STANDARD[name]) for name in names},
-        seed=seed,
-        checkpoint=job.path(f".{len(names)}-attacks.safetensors"),
-        progress=job.progress,
-    )
+    path = stage_path(model, x, y, threat, names, job, seed)
     return {stage.name: share(~stage.found.fooled) for stage in path}
+
+
+def stage_path(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: ThreatModel,
+    names: tuple[str, ...],
+    job: Job,
+    seed: int,
+) -> Iterator[Stage]:
+    """`evaluation_path` by these of the standard attacks, kept in a file of the job's."""
+    file = stages_file(job, names)
+    with naming(file):
+        yield from evaluation_path(
+            model,
+            x,
+            y,
+            threat,
+            attacks={name: Fast(STANDARD[name]) for name in names},
+            seed=seed,
+            checkpoint=file,
+            progress=job.progress,
+        )
+
+
+def stages_file(job: Job, names: tuple[str, ...]) -> Path:
+    return job.path(f".{len(names)}-attacks.safetensors")
 
 
 class Fast(partial):

@@ -17,7 +17,15 @@ from adversarial_lab.masking import (
 )
 from adversarial_lab.masking.curvature import gradient
 from adversarial_lab.pgd import attack_model, cross_entropy, fgsm, pgd
-from adversarial_lab.runs.classifier import USUAL_NETWORK, Ramp, known, right, share, train_network
+from adversarial_lab.runs.classifier import (
+    USUAL_NETWORK,
+    Ramp,
+    check_counts,
+    known,
+    right,
+    share,
+    train_network,
+)
 from adversarial_lab.runs.record import Job
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Objective, adversarial, attacking, eps_warmup
@@ -42,6 +50,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
 
 

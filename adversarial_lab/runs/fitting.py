@@ -110,10 +110,12 @@ def measure_epoch(
     row: Row = {}
     model = InHalf(model, how)
     attack = partial(attack_model, steps=config.watch_steps, step_size=config.eps / 4)
+    attack = partial(attack, batch_size=config.batch_size)  # what fits in training fits here
     for name, part in parts.items():
         x, y = (v.to(how.device) for v in part)
         with attacking(model):
-            z = fgsm(partial(_loss, model, y), x, threat)
+            pairs = zip(x.split(config.batch_size), y.split(config.batch_size), strict=True)
+            z = torch.cat([fgsm(partial(_loss, model, labels), v, threat) for v, labels in pairs])
             rng = torch.Generator().manual_seed(config.seed)
             stands = {
                 "clean": right(model, x, y),

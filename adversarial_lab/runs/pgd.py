@@ -7,7 +7,7 @@ import torch
 
 from adversarial_lab import data, nets
 from adversarial_lab.pgd import attack_model, pgd
-from adversarial_lab.runs.classifier import Ramp, right, share, train_network
+from adversarial_lab.runs.classifier import Ramp, check_counts, right, share, train_network
 from adversarial_lab.runs.record import Job
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Objective, adversarial, eps_warmup, erm
@@ -35,6 +35,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self)
         if self.training not in TRAININGS:
             raise ValueError(f"training must be one of {TRAININGS}, got {self.training!r}")
 

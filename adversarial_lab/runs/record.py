@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 import math
-import os
 import platform
 import subprocess
 import time
@@ -20,6 +19,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 import adversarial_lab
+from adversarial_lab import nets
+from adversarial_lab.files import whole
 
 Metric = dict[str, float | int]
 
@@ -61,10 +62,8 @@ class Job:
     def save_weights(self, model: nn.Module) -> nn.Module:
         """Save the weights in half precision; return the network as it will be read back."""
         half = {k: _half(v) for k, v in model.state_dict().items()}
-        partial_file = self.path(".safetensors.partial")
-        partial_file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(half, partial_file)
-        os.replace(partial_file, self.path(".safetensors"))
+        with whole(self.path(".safetensors")) as file:
+            save_file(half, file)
         model.load_state_dict({k: v.to(model.state_dict()[k].dtype) for k, v in half.items()})
         return model
 
@@ -112,10 +111,8 @@ def accuracy(right: int, n: int) -> Metric:
 
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_file = path.with_name(path.name + ".partial")
-    partial_file.write_text(text)
-    os.replace(partial_file, path)
+    with whole(path) as file:
+        file.write_text(text)
 
 
 def _half(v: Tensor) -> Tensor:
@@ -141,8 +138,8 @@ def _provenance(began: float, cpu_began: float) -> dict:
 
 
 def _hardware() -> str:
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
+    if (device := nets.best_device()).type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"{_cpu_name()}, {torch.get_num_threads()} thread(s)"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from adversarial_lab import data
 from adversarial_lab.runs import evaluation
-from adversarial_lab.runs.classifier import NETWORKS, RECIPES, USUAL_NETWORK, known
+from adversarial_lab.runs.classifier import NETWORKS, RECIPES, USUAL_NETWORK, check_counts, known
 from adversarial_lab.runs.crew import assemble
 from adversarial_lab.runs.fitting import best_file, fit_network
 from adversarial_lab.runs.methods import METHODS
@@ -48,6 +48,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
         known("network", self.network or USUAL_NETWORK[self.dataset], NETWORKS)
         known("method", self.method, METHODS)

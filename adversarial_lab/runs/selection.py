@@ -1,6 +1,5 @@
 """The epoch is chosen on held-out images: the test images are touched once, at the end."""
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from adversarial_lab import data
+from adversarial_lab.files import whole
 from adversarial_lab.training import Row
 
 
@@ -51,11 +51,9 @@ class Selection:
             return float(file.metadata()["best"])
 
     def keep(self, model: nn.Module, value: float) -> None:
-        whole = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-        partial_file = self.file.with_name(self.file.name + ".partial")
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        save_file(whole, partial_file, metadata={"best": repr(value)})
-        os.replace(partial_file, self.file)
+        weights = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+        with whole(self.file) as file:
+            save_file(weights, file, metadata={"best": repr(value)})
 
     def restore(self, model: nn.Module) -> nn.Module:
         """The network with the best weights, in eval mode."""

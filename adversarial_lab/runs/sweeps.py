@@ -13,6 +13,7 @@ from typing import Any
 
 from tqdm.auto import tqdm
 
+from adversarial_lab.needs import or_say
 from adversarial_lab.runs.record import Job
 
 TRIES = 5  # after a worker died
@@ -75,17 +76,14 @@ def _backend(
     workers: int, dask: str | None
 ) -> Iterator[tuple[Any, tuple[type[BaseException], ...]]]:
     """joblib's Parallel on this machine or on a cluster, and what it raises when a worker dies."""
-    try:
+    with or_say("sweeps need", "sweeps"):
         from joblib import Parallel, parallel_config
         from joblib.externals.loky.process_executor import TerminatedWorkerError
-
-        unordered = {"return_as": "generator_unordered"}
-        if dask is None:
-            yield Parallel(n_jobs=workers, **unordered), (TerminatedWorkerError,)
-            return
+    unordered = {"return_as": "generator_unordered"}
+    if dask is None:
+        yield Parallel(n_jobs=workers, **unordered), (TerminatedWorkerError,)
+        return
+    with or_say("a sweep on a cluster needs", "sweeps"):
         from distributed import Client, KilledWorker
-    except ImportError as error:
-        extra = "pip install 'adversarial-lab-companion[sweeps]'"
-        raise ImportError(f"sweeps need joblib, and a cluster dask: {extra}") from error
     with Client(dask, set_as_default=True), parallel_config(backend="dask"):
         yield Parallel(**unordered), (KilledWorker,)

@@ -12,6 +12,7 @@ from adversarial_lab.runs.classifier import (
     RECIPES,
     USUAL_NETWORK,
     Ramp,
+    check_counts,
     known,
     share,
     train_network,
@@ -47,6 +48,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
         known("network", self.network, NETWORKS)
         known("recipe", self.recipe, RECIPES)

@@ -7,8 +7,8 @@ import hashlib
 import json
 from pathlib import Path
 
-# The one place that knows the release; {file} becomes <run_id>.safetensors. "": there is none yet.
-RELEASE = ""
+from adversarial_lab import address
+from adversarial_lab.needs import or_say
 
 
 def find(path: Path) -> Path:
@@ -23,9 +23,12 @@ def find(path: Path) -> Path:
         return checked(path, made)
     if not made:
         raise FileNotFoundError(f"there is no {path}")
-    if not RELEASE or "weights" not in made:
+    if not address.read() or "weights" not in made:
         raise FileNotFoundError(absent(path, made))
-    return fetch(made["weights"]["file"], made["weights"]["sha256"])
+    try:
+        return fetch(made["weights"]["file"], made["weights"]["sha256"])
+    except OSError as error:  # no network, or nobody has put this file into the release
+        raise FileNotFoundError(f"{absent(path, made)} ({error})") from error
 
 
 def checked(path: Path, made: dict) -> Path:
@@ -42,10 +45,11 @@ def checked(path: Path, made: dict) -> Path:
 
 def fetch(file: str, sha256: str) -> Path:
     """A file of the release, by pooch, which checks it and keeps it in the cache."""
-    import pooch
+    with or_say("fetching weights from the release needs"):
+        import pooch
 
-    address, cache = RELEASE.format(file=file), pooch.os_cache("adversarial-lab") / "weights"
-    return Path(pooch.retrieve(address, f"sha256:{sha256}", fname=file, path=cache))
+    url, cache = address.read().asset(file), pooch.os_cache("adversarial-lab") / "weights"
+    return Path(pooch.retrieve(url, f"sha256:{sha256}", fname=file, path=cache))
 
 
 def absent(path: Path, made: dict) -> str:
@@ -54,6 +58,6 @@ def absent(path: Path, made: dict) -> str:
     words += ["--scale", made["scale"], "--again"]
     return (
         f"the record {path.with_suffix('.json')} is there, its weights {path} are not, and there is"
-        " no release that holds them (RELEASE in adversarial_lab/runs/weights.py): copy them, or"
-        f" make them again by `python -m adversarial_lab.runs {' '.join(words)}`"
+        " no release that holds them: copy them, or make them again by"
+        f" `python -m adversarial_lab.runs {' '.join(words)}`"
     )

@@ -24,6 +24,7 @@ from adversarial_lab.runs.classifier import (
     NETWORKS,
     USUAL_NETWORK,
     Ramp,
+    check_counts,
     known,
     numbers,
     right,
@@ -61,6 +62,7 @@ class Config:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_counts(self)
         known("dataset", self.dataset, USUAL_NETWORK)
         known("network", self.network, NETWORKS)
         known("training", self.training, dict.fromkeys(TRAININGS))

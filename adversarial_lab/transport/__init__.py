@@ -6,10 +6,10 @@ the optimal plan, `saddle` into the attack and the classifier that attain it. `l
 for distributions on R.
 """
 
+from adversarial_lab.measures import SOLVERS
 from adversarial_lab.transport.line import risk_bracket, risk_on_the_line
 from adversarial_lab.transport.neighbours import Conflicts, conflicts
 from adversarial_lab.transport.overlap import (
-    SOLVERS,
     Plan,
     class_weights,
     divergence,

@@ -12,8 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from adversarial_lab.transport.neighbours import TOUCH
-from adversarial_lab.transport.overlap import check_weights
+from adversarial_lab.measures import TOUCH, Numbers, as_float64, check_weights
 
 Sample = Float[np.ndarray, " n"]
 Other = Float[np.ndarray, " m"]
@@ -29,30 +28,36 @@ class Window(NamedTuple):
 
 
 def risk_on_the_line(
-    x0: Sample,
-    x1: Other,
+    x0: Numbers,
+    x1: Numbers,
     eps: float,
-    weights: tuple[Sample, Other] | None = None,
+    weights: tuple[Numbers, Numbers] | None = None,
 ) -> float:
     r"""$L^*$ of two samples on R, Section 17.6.6, in O(n log n).
 
     weights: of each sample, with sums that are the priors; by default 1/2, spread evenly.
     """
-    samples = (x0, x1)
-    if not all(x.ndim == 1 and len(x) for x in samples):
-        raise ValueError(f"x0 and x1 must be one or more numbers, got {x0.shape} and {x1.shape}")
-    if not (all(np.isfinite(x).all() for x in samples) and 0 <= eps < np.inf):
+    a, b = as_float64(x0, "x0"), as_float64(x1, "x1")
+    if not all(x.ndim == 1 and len(x) for x in (a, b)):
+        raise ValueError(f"x0 and x1 must be one or more numbers, got {a.shape} and {b.shape}")
+    if not (np.isfinite(a).all() and np.isfinite(b).all() and 0 <= eps < np.inf):
         raise ValueError(f"x0, x1 and eps >= 0 must be finite, got eps={eps}")
-    w = weights or tuple(np.full(len(x), 0.5 / len(x)) for x in samples)
-    if [len(part) for part in w] != [len(x) for x in samples]:
-        raise ValueError(
-            f"weights must have {len(x0)} and {len(x1)} entries, got {len(w[0])} and {len(w[1])}"
-        )
-    check_weights(np.concatenate(w), len(x0) + len(x1))
+    w0, w1 = _shares(weights, len(a), len(b))
     reach = 2 * eps * (1 + TOUCH)
-    first, second = (x.argsort() for x in samples)
-    x0, x1 = x0[first], x1[second]
-    return _greedy(Window(x0 - reach, x0 + reach, w[0][first]), Window(x1, x1, w[1][second]))
+    first, second = a.argsort(), b.argsort()
+    a, b = a[first], b[second]
+    return _greedy(Window(a - reach, a + reach, w0[first]), Window(b, b, w1[second]))
+
+
+def _shares(weights: tuple[Numbers, Numbers] | None, n: int, m: int) -> tuple[Sample, Other]:
+    """The weights of two samples, which sum to one together; 1/2 each if None, spread evenly."""
+    if weights is None:
+        return np.full(n, 0.5 / n), np.full(m, 0.5 / m)
+    w0, w1 = (as_float64(part, "weights") for part in weights)
+    if (len(w0), len(w1)) != (n, m):
+        raise ValueError(f"weights must have {n} and {m} entries, got {len(w0)} and {len(w1)}")
+    both = check_weights(np.concatenate([w0, w1]), n + m)
+    return both[:n], both[n:]
 
 
 def risk_bracket(
@@ -60,7 +65,7 @@ def risk_bracket(
     quantile1: Quantile,
     eps: float,
     *,
-    priors: tuple[float, float] = (0.5, 0.5),
+    priors: Numbers = (0.5, 0.5),
     cells: int = 2000,
 ) -> tuple[float, float]:
     r"""A lower and an upper bound on $L^*$ of two distributions on R, Section 17.6.5.
@@ -69,11 +74,11 @@ def risk_bracket(
     bracket closes like 1/cells where cells are narrower than 2 eps; at eps = 0 cells never meet in
     all their points, and the lower bound is 0.
     """
-    check_weights(np.asarray(priors, float), 2, "priors")
+    priors = check_weights(priors, 2, "priors")
     if cells < 1 or not 0 <= eps < np.inf:
         raise ValueError(f"cells must be >= 1 and eps finite and >= 0, got {cells} and {eps}")
     reach, levels = 2 * eps, np.linspace(0, 1, cells + 1)
-    ends = [quantile(levels) for quantile in (quantile0, quantile1)]
+    ends = [as_float64(quantile(levels)) for quantile in (quantile0, quantile1)]
     for name, q in zip(("quantile0", "quantile1"), ends, strict=True):
         if not (q[:-1] <= q[1:]).all():  # NaN is caught here too
             raise ValueError(f"{name} must not decrease from 0 to 1, and never be NaN")

@@ -8,7 +8,7 @@ both neighbourhoods.
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +17,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from adversarial_lab.measures import TOUCH
+from adversarial_lab.norms import row_of
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
 from adversarial_lab.transport.screens import CHUNK, EXACT, SCREENS, SIDES, Cloud, Screen
 from adversarial_lab.transport.store import Pairs, Store
 
 GIB = 2**30
-TOUCH = 1e-12  # distances that differ by this share are the same: 2 eps is itself rounded
 TILE = 2**22  # pairs screened at once, if memory allows
 MEASURED = 2**19  # coordinates measured at once: what leaves the cache takes five times as long
 PER_PAIR = 48  # bytes of working memory for each pair of a tile
@@ -35,7 +36,8 @@ PER_CONFLICT = 32  # bytes for each conflict found, while they are put together
 class Conflicts:
     """The pairs i < j of differently labelled points with distance <= radius = 2 eps.
 
-    i, j: int32, in no particular order; distance: in data units; n: number of points.
+    i, j: int32, in no particular order; distance: in data units; n: number of points; norm: of the
+    distances.
     """
 
     i: Int[np.ndarray, " m"]
@@ -43,6 +45,7 @@ class Conflicts:
     distance: Float[np.ndarray, " m"]
     n: int
     radius: float
+    norm: str
 
     def __len__(self) -> int:
         return len(self.i)
@@ -53,7 +56,9 @@ class Conflicts:
             raise ValueError(f"eps must be in [0, {self.radius / 2:g}], known here, got {eps}")
         limit = 2 * eps * (1 + TOUCH if closed else 1 - TOUCH)
         keep = self.distance <= limit if closed else self.distance < limit
-        return Conflicts(self.i[keep], self.j[keep], self.distance[keep], self.n, 2.0 * eps)
+        return replace(
+            self, i=self.i[keep], j=self.j[keep], distance=self.distance[keep], radius=2.0 * eps
+        )
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ def conflicts(
     blocks = _blocks(x, memory)
     store = None if cache is None else Store(Path(cache), x, labels, threat.norm)
     if store and (known := store.find(2 * threat.eps * (1 - TOUCH))):
-        return Conflicts(*known[:3], len(x), known[3]).within(threat.eps)
+        return Conflicts(*known[:3], len(x), known[3], threat.norm).within(threat.eps)
     found = []
     for strip in _search(x, labels.cpu(), threat, blocks, progress, store):
         found.append(strip)
@@ -100,7 +105,7 @@ def conflicts(
     i, j, distance = (np.concatenate(column) for column in zip(*found, strict=True))
     if store:
         store.finish(2 * threat.eps, i, j, distance)
-    return Conflicts(i, j, distance, len(x), 2.0 * threat.eps)
+    return Conflicts(i, j, distance, len(x), 2.0 * threat.eps, threat.norm)
 
 
 def check_points(x: Tensor, labels: Tensor, threat: ThreatModel) -> None:
@@ -184,7 +189,7 @@ def _finder(x: Points, order: Labels, threat: ThreatModel) -> _Finder:
     unit = 1.0 if whole else 2.0 ** math.frexp(max(high, -low))[1]
     cloud = Cloud(z.div_(unit).float(), points, whole, unit)
     limit = 2 * threat.eps * scale * (1 + TOUCH)
-    screen = SCREENS[threat.norm](cloud, limit)
+    screen = row_of(threat.norm, SCREENS, " for conflicts")(cloud, limit)
     return _Finder(cloud, screen, order.numpy().astype(np.int32), limit, scale, threat)
 
 

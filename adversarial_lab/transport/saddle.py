@@ -12,12 +12,13 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from adversarial_lab.measures import Numbers, given_or_equal
+from adversarial_lab.norms import distances
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
-from adversarial_lab.transport.overlap import Plan, Weights, check_weights
+from adversarial_lab.transport.overlap import Plan
 
 Predict = Callable[[Points], Int[Tensor, " n"]]
-ORDER = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 PAIRS = 2**22  # distances held at once
 
 
@@ -36,9 +37,7 @@ def optimal_classifier(
 
     def predict(z: Points) -> Int[Tensor, " n"]:
         rows = z.flatten(1).double().split(max(1, PAIRS // len(kept)))
-        exact = "donot_use_mm_for_euclid_dist"
-        distance = (torch.cdist(r, kept, ORDER[threat.norm], compute_mode=exact) for r in rows)
-        return answers[torch.cat([d.argmin(1) for d in distance])]
+        return answers[torch.cat([distances(r, kept, threat.norm).argmin(1) for r in rows])]
 
     return predict
 
@@ -49,13 +48,13 @@ def merged(x: Points, plan: Plan) -> Float[Tensor, "m *d"]:
 
 
 def risk_when_merged(
-    predict: Predict, x: Points, labels: Labels, plan: Plan, weights: Weights | None = None
+    predict: Predict, x: Points, labels: Labels, plan: Plan, weights: Numbers | None = None
 ) -> float:
     r"""The 0-1 risk of a classifier under the optimal attack: never below $L^*$, Section 17.6.6.
 
     Mass in the plan goes to the midpoints, all other mass stays where it is.
     """
-    w = np.full(len(x), 1 / len(x)) if weights is None else check_weights(weights, len(x))
+    w = given_or_equal(weights, len(x))
     middle = predict(merged(x, plan))
     wrong = [(middle != labels[torch.from_numpy(side)]).numpy() for side in (plan.i, plan.j)]
     moved = sum(np.bincount(side, plan.mass, len(x)) for side in (plan.i, plan.j))

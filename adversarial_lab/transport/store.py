@@ -1,12 +1,13 @@
 """Keeps the parts of a long search for conflicts in a folder, each file whole or not there."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from adversarial_lab.files import whole
 
 Pairs = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -56,7 +57,5 @@ def _read(path: Path) -> Pairs:
 
 
 def _write(path: Path, i: np.ndarray, j: np.ndarray, distance: np.ndarray) -> None:
-    unfinished = path.with_suffix(".unfinished")
-    with unfinished.open("wb") as file:
+    with whole(path) as unfinished, unfinished.open("wb") as file:
         np.savez(file, i=i, j=j, distance=distance)
-    os.replace(unfinished, path)

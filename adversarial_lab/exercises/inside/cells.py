@@ -1,5 +1,7 @@
 """Runs a notebook's cells statement by statement, under limits of CPU time."""
 
+import __future__
+
 import ast
 import io
 import re
@@ -7,11 +9,19 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
 DEFINITIONS = (ast.FunctionDef, ast.ClassDef, ast.Import, ast.ImportFrom)
-RUN_THROUGH = ("%%time", "%%timeit", "%%capture")  # magics whose cell is Python
+# magics whose cell is Python
+RUN_THROUGH = ("%%time", "%%timeit", "%%capture", "%%prun", "%%debug", "%%python", "%%python3")
+# a line of IPython, alone or behind "name = "; what is in front of it stays
+IPYTHON = re.compile(r"^([ \t]*)((?:[^\W\d][\w.,*() \t\[\]]*=[ \t]*)?)([%!][^=].*|[?].*)$")
+TIMED = re.compile(r"^([ \t]*)%time[ \t]+(?=[^ \t])")  # the rest of the line is Python
+HELP = re.compile(r"^([ \t]*)[\w.]+\?+[ \t]*$")
+STUDENTS = ("check", "check_all", "export")  # what a notebook imports of the library
+FUTURE = "__future_flags__"  # in a notebook's namespace
 MOST_TEXT = 4000  # characters kept of what a notebook prints
 
 
@@ -50,7 +60,7 @@ class Printed(io.TextIOBase):
 
 
 def plain(source: str) -> str:
-    """The cell as Python: lines of IPython (`%pip`, `!ls`, `help?`) do nothing."""
+    """The cell as Python: lines of IPython (`%pip`, `f = !ls`, `help?`) do nothing or give None."""
     first = source.lstrip().split("\n", 1)
     if first[0].startswith("%%"):
         known = first[0].split()[0] in RUN_THROUGH
@@ -58,8 +68,25 @@ def plain(source: str) -> str:
     try:
         ast.parse(source)
     except (SyntaxError, ValueError, RecursionError):
-        source = re.sub(r"^([ \t]*)([%!?].*|[\w.]+\?+)$", r"\1pass", source, flags=re.MULTILINE)
+        source = "\n".join(_lines(source.split("\n")))
     return source
+
+
+def _lines(lines: list[str]) -> Iterator[str]:
+    """The lines without IPython, as many as there were: one that goes on after a \\ is several."""
+    goes_on = False
+    for line in lines:
+        if goes_on:
+            goes_on = line.rstrip().endswith("\\")
+            yield ""
+        elif TIMED.match(line):
+            yield TIMED.sub(r"\1", line)
+        elif found := IPYTHON.match(line):
+            goes_on = line.rstrip().endswith("\\")
+            indent, target, _ = found.groups()
+            yield f"{indent}{target}None" if target else f"{indent}pass"
+        else:
+            yield HELP.sub(r"\1pass", line)
 
 
 def describe(error: BaseException) -> str:
@@ -86,6 +113,7 @@ def run_cell(
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         return {"state": "syntax", "error": describe(error), "line": getattr(error, "lineno", 0)}
     report: dict[str, Any] = {"state": "ok"}
+    namespace[FUTURE] |= future(tree)
     for node in tree.body:
         if (only_definitions or report["state"] != "ok") and not is_definition(node):
             continue
@@ -96,13 +124,26 @@ def run_cell(
     return report
 
 
+def future(tree: ast.Module) -> int:
+    """The flags of `from __future__ import ...`, which hold for the rest of a notebook."""
+    names = [
+        alias.name
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and node.module == "__future__"
+        for alias in node.names
+    ]
+    features = (getattr(__future__, name, None) for name in names)
+    return sum({feature.compiler_flag for feature in features if feature is not None})
+
+
 def run_statement(
     node: ast.stmt, name: str, namespace: dict[str, Any], seconds: float
 ) -> str | None:
     """Run one statement; None or what went wrong."""
     try:
         with at_most(seconds):
-            exec(compile(ast.Module([node], []), name, "exec"), namespace)
+            flags = namespace[FUTURE]
+            exec(compile(ast.Module([node], []), name, "exec", flags, True), namespace)
     except Late:
         return "Late"
     except BaseException as error:  # SystemExit and KeyboardInterrupt are the student's, too
@@ -131,12 +172,29 @@ def new_namespace() -> dict[str, Any]:
     def nothing(*_: object, **__: object) -> None:
         return None
 
-    return {"__name__": "__main__", "display": nothing, "get_ipython": nothing, "check": nothing}
+    given = {"display": nothing, "get_ipython": Nothing(), **dict.fromkeys(STUDENTS, nothing)}
+    return {"__name__": "__main__", FUTURE: 0, **given}
+
+
+class Nothing:
+    """Stands for IPython: whatever is asked of it, and of the answer, does nothing."""
+
+    def __getattr__(self, name: str) -> "Nothing":
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self
+
+    def __call__(self, *_: object, **__: object) -> "Nothing":
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(())
 
 
 def hide_library(nothing: Callable[..., None]) -> None:
     """Let `from adversarial_lab import check` do nothing, where the library is not in reach."""
     for name in ("adversarial_lab", "adversarial_lab.exercises"):
         stub = ModuleType(name)
-        stub.check = nothing  # type: ignore[attr-defined]
+        vars(stub).update(dict.fromkeys(STUDENTS, nothing))
+        stub.__spec__ = ModuleSpec(name, None)  # a notebook asks whether it is installed
         sys.modules[name] = stub

@@ -2,23 +2,25 @@ r"""Section 17.4.4: certified training in a tenth of the epochs.
 
 Interval bounds of a network as it is usually initialised grow from layer to layer, and training on
 them switches most ReLUs off. Three remedies: weights whose bounds keep their size
-(`initialise_for_intervals`), batch norm (`batch`), and, while eps grows, a penalty on layers that
-widen the bounds or whose ReLUs are not balanced.
+(`initialise_for_intervals`), batch norm (`batch_norm`), and, while eps grows, a penalty on layers
+that widen the bounds or whose ReLUs are not balanced.
 Source: Shi et al. 2021, "Fast certified robust training with short warmup".
 """
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from adversarial_lab.certified.batch import hold
-from adversarial_lab.certified.elision import interval_margins_of
-from adversarial_lab.certified.graph import Graph, Node, trace
+from adversarial_lab.certified.batch_norm import hold
+from adversarial_lab.certified.criterion import interval_margins_of
+from adversarial_lab.certified.graph import Graph
 from adversarial_lab.certified.interval import Interval, bound, region
+from adversarial_lab.certified.tracing import trace
 from adversarial_lab.certified.training import check_share, grown, worst_logits
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels, Scalar, check_logits
@@ -45,7 +47,7 @@ def widening(model: nn.Module, x: Points, threat: ThreatModel) -> list[float]:
     threat.check(x)
     box = region(x, threat).box
     with torch.no_grad():
-        _, entering = _propagate(hold(trace(model), x)[1], box)
+        _, entering = _propagate(hold(trace(model, x[:1]), x)[1], box)
     return [float(_half_width(at) / _half_width(box)) for at in entering]
 
 
@@ -66,7 +68,7 @@ def short_warmup_loss(
         raise ValueError(f"strength must be finite and >= 0, got {strength}")
     check_share("kappa", kappa)
     threat.check(x)
-    clean, graph = hold(trace(model), x)
+    clean, graph = hold(trace(model, x[:1]), x)
     check_logits(clean.detach(), y)
     if threat.eps == 0:
         return F.cross_entropy(clean, y)
@@ -86,13 +88,10 @@ def short_warmup_loss(
 def _propagate(graph: Graph, box: Interval) -> tuple[Interval, list[Interval]]:
     """The box behind the layers, and those that enter its ReLUs."""
     entering: list[Interval] = []
-
-    def step(node: Node, *boxes: Interval) -> Interval:
+    for node, boxes, out in graph.walk(box, partial(bound, outward=False)):  # noqa: B007
         if isinstance(node.layer, nn.ReLU):
             entering.extend(boxes)
-        return bound(node, *boxes, outward=False)
-
-    return graph.run(box, step), entering
+    return out, entering
 
 
 def tightness(first: Interval, entering: Interval) -> Scalar:

@@ -12,16 +12,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import AFFINE, kind, rounding
-from adversarial_lab.certified.elision import Margins, interval_margins_of
-from adversarial_lab.certified.graph import INPUT, Add, Graph, Node
+from adversarial_lab.certified.affine import AFFINE, ALPHA_DROPOUTS, DROPOUTS, RESHAPES, rounding
+from adversarial_lab.certified.batch_norm import BATCH_NORMS, Held
+from adversarial_lab.certified.criterion import Margins, interval_margins_of
+from adversarial_lab.certified.graph import INPUT, Graph, Node
 from adversarial_lab.certified.interval import Interval, Region, bound
+from adversarial_lab.certified.layers import Add, Concat, kind
 from adversarial_lab.certified.relaxation import RELAXATIONS, Lines, undecided
+from adversarial_lab.nets import Normalize
+from adversarial_lab.norms import GEOMETRIES, dual_length
 from adversarial_lab.training import Labels
 
 MEMORY = 2**23  # coefficients held at a time
-MIXING = (Add, nn.Linear, nn.Conv1d, nn.Conv2d, nn.AvgPool2d, nn.AdaptiveAvgPool2d)
-DUAL = {"l2": 2.0, "l1": torch.inf}  # the norm of the coefficients that meets the ball's
+ALONE = (*BATCH_NORMS, Held, Normalize, *DROPOUTS, *ALPHA_DROPOUTS, *RESHAPES)  # mix no coordinates
 
 Image = Tensor | int | None  # the example of each row, or of all; None: a row serves every example
 Rows = dict[str, Tensor]  # by the value that they multiply
@@ -71,7 +74,7 @@ def relax(graph: Graph, region: Region, *, outward: bool, refine: bool) -> Relax
             name = node.inputs[0]
             if name not in depth and refine:
                 boxes[name] = _tighten(relaxed, name, undecided(node.layer, boxes[name]))
-            elif name in depth and (region.norm != "linf" or depth[name] > 1):
+            elif name in depth and (depth[name] > 1 or GEOMETRIES[region.norm].helly != 2):
                 boxes[name] = _tighten_affine(relaxed, name)
         inputs = [boxes[i] for i in node.inputs]
         boxes[node.name] = bound(node, *inputs, outward=outward)
@@ -87,7 +90,7 @@ def _affine_depth(graph: Graph) -> dict[str, int]:
     depth = {INPUT: 0}
     for node in graph.nodes:
         if kind(node.layer) not in RELAXATIONS and all(i in depth for i in node.inputs):
-            depth[node.name] = max(depth[i] for i in node.inputs) + (kind(node.layer) in MIXING)
+            depth[node.name] = max(depth[i] for i in node.inputs) + (kind(node.layer) not in ALONE)
     return depth
 
 
@@ -183,10 +186,10 @@ def _concretise(a: Tensor, image: Image, region: Region, outward: bool) -> Tenso
     if outward:
         radius = radius + 2 * rounding(a.shape[1], a) * (centre.abs() + radius)
     lower = _dot(a, centre, image) - _dot(size, radius, image)
-    if region.norm == "linf":
+    if GEOMETRIES[region.norm].helly == 2:  # the ball is a box
         return lower
     eps = region.eps if image is None else region.eps[image]
-    length = torch.linalg.vector_norm(a, DUAL[region.norm], dim=1)
+    length = dual_length(region.norm, a)
     ball = _dot(a, region.x.flatten(1), image) - eps * (
         length[:, None] if image is None else length
     )
@@ -206,11 +209,24 @@ def _dot(a: Tensor, v: Tensor, image: Image) -> Tensor:
 
 
 def _step(node: Node, boxes: list[Interval], out: Interval, outward: bool) -> Back:
+    if isinstance(node.layer, Concat):
+        return _split_step(node.layer.dim, [box.lower.shape[node.layer.dim] for box in boxes])
     if kind(node.layer) in RELAXATIONS:
         return _relaxed_step(node.layer, boxes[0], out, outward)
     if isinstance(node.layer, Add):
         return _sum_step(boxes, outward)
+    if kind(node.layer) not in AFFINE:
+        known = ", ".join(sorted(k.__name__ for k in [*AFFINE, *RELAXATIONS, Add, Concat]))
+        raise ValueError(
+            f"layer {node.name!r} is a {type(node.layer).__name__}, which has no linear bounds;"
+            f" known: {known}"
+        )
     return _affine_step(node.layer, boxes[0], outward)
+
+
+def _split_step(dim: int, sizes: list[int]) -> Back:
+    """Values side by side: so are their coefficients."""
+    return lambda a, image: (a.split(sizes, dim), a.new_zeros(()))
 
 
 def _sum_step(boxes: list[Interval], outward: bool) -> Back:

@@ -9,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import kind, rounding
+from adversarial_lab.certified.affine import rounding
 from adversarial_lab.certified.graph import Graph, Node
 from adversarial_lab.certified.interval import Interval, Region, bound, propagate
+from adversarial_lab.certified.layers import kind
 from adversarial_lab.training import Labels
 
 Margins = Float[Tensor, "n k"]

@@ -11,15 +11,15 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from adversarial_lab.certified.graph import Graph, Node
+from adversarial_lab.certified.graph import Graph
 
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d)
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 class Held(nn.Module):
     """A batch norm at the mean and variance of one batch: z -> z * scale + shift by channel."""
 
-    def __init__(self, layer: nn.BatchNorm1d | nn.BatchNorm2d, z: Float[Tensor, "n c *d"]) -> None:
+    def __init__(self, layer: nn.Module, z: Float[Tensor, "n c *d"]) -> None:
         super().__init__()
         variance, mean = torch.var_mean(z, [i for i in range(z.ndim) if i != 1], correction=0)
         self.scale = (variance + layer.eps).rsqrt()
@@ -44,14 +44,9 @@ def hold(graph: Graph, x: Float[Tensor, "n *d"]) -> tuple[Float[Tensor, "n k"], 
 
     One pass through the network, which moves the running statistics as every training step does.
     """
-    held: list[Node] = []
-
-    def step(node: Node, *values: Tensor) -> Tensor:
-        layer = node.layer
-        if isinstance(layer, BATCH_NORMS) and layer.training:
-            held.append(replace(node, layer=Held(layer, *values)))
-        else:
-            held.append(node)
-        return layer(*values)
-
-    return graph.run(x, step), Graph(tuple(held))
+    held = []
+    for node, given, out in graph.walk(x, lambda node, *values: node.layer(*values)):  # noqa: B007
+        if isinstance(node.layer, BATCH_NORMS) and node.layer.training:
+            node = replace(node, layer=Held(node.layer, *given))
+        held.append(node)
+    return out, Graph(tuple(held))

@@ -14,13 +14,15 @@ import torch
 from scipy import sparse
 from torch import Tensor, nn
 
-from adversarial_lab.certified.affine import AFFINE, kind
-from adversarial_lab.certified.graph import INPUT, Add, Graph, Node
+from adversarial_lab.certified.affine import AFFINE
+from adversarial_lab.certified.crown import Relaxed
+from adversarial_lab.certified.graph import INPUT, Graph, Node
 from adversarial_lab.certified.interval import Interval
-from adversarial_lab.certified.linear import Relaxed
+from adversarial_lab.certified.layers import Add, Concat, kind
 
 ON = " is on"  # ends the name of a block of binary variables
 LIMIT = 20_000  # variables
+SIDES = (Add, Concat, nn.ReLU, nn.LeakyReLU)  # what has rows of its own here; affine layers too
 Ends = tuple[np.ndarray, np.ndarray]  # the lower and upper bounds of a block of variables
 Matrix = tuple[sparse.csr_array, np.ndarray]  # A and b
 
@@ -60,21 +62,15 @@ def doubled(graph: Graph) -> Graph:
 
 def check_size(graph: Graph, x: Tensor) -> None:
     """Raise ValueError on a layer that has no rows here, and on a network that is too large."""
+    known = {*AFFINE, *SIDES}
     for node in graph.nodes:
-        if not (isinstance(node.layer, Add | nn.ReLU | nn.LeakyReLU) or kind(node.layer) in AFFINE):
-            known = sorted(k.__name__ for k in {*AFFINE, Add, nn.ReLU, nn.LeakyReLU})
+        if kind(node.layer) not in known:
             raise ValueError(
                 f"layer {node.name!r} is a {type(node.layer).__name__}, which has no linear"
-                f" program; known: {', '.join(known)}"
+                f" program; known: {', '.join(sorted(k.__name__ for k in known))}"
             )
-    sizes = [x[0].numel()]
-
-    def count(node: Node, *values: Tensor) -> Tensor:
-        sizes.append((out := node.layer(*values)).numel())
-        return out
-
-    graph.run(x[:1], count)
-    size = sum(sizes)
+    walked = graph.walk(x[:1], lambda node, *values: node.layer(*values))
+    size = x[0].numel() + sum(out.numel() for _, _, out in walked)
     if size > LIMIT:
         raise ValueError(
             f"the network has {size} values, more than the {LIMIT} that 'lp' and 'milp' solve for"
@@ -107,6 +103,8 @@ def build(relaxed: Relaxed, affine: dict[str, Matrix], i: int, *, exact: bool) -
             equal.append(Row({node.name: sparse.eye_array(len(b)), node.inputs[0]: -w}, b))
         elif isinstance(node.layer, Add):
             equal.append(_sum_row(node, len(ends[node.name][0])))
+        elif isinstance(node.layer, Concat):
+            equal.append(_concat_row(node, relaxed.boxes))
         else:
             decided, rows = _kink_rows(node, ends, exact)
             equal.append(decided)
@@ -127,9 +125,23 @@ def _sum_row(node: Node, size: int) -> Row:
     return Row({node.name: eye, **columns}, np.zeros(size))
 
 
+def _concat_row(node: Node, boxes: dict[str, Interval]) -> Row:
+    """Each value in its place: which of all inputs, counted through, a coordinate is."""
+    shapes = [boxes[name].lower[:1].shape for name in node.inputs]
+    starts = np.cumsum([0, *[shape.numel() for shape in shapes]])
+    counted = [torch.arange(a, b).view(shape) for a, b, shape in zip(starts, starts[1:], shapes)]  # noqa: B905
+    order = sparse.eye_array(starts[-1]).tocsr()[node.layer(*counted).flatten().numpy()].tocsc()
+    columns: dict[str, Any] = {node.name: sparse.eye_array(starts[-1])}
+    for name, a, b in zip(node.inputs, starts, starts[1:]):  # noqa: B905
+        columns[name] = columns.get(name, 0) - order[:, a:b]
+    return Row(columns, np.zeros(starts[-1]))
+
+
 def _kink_rows(node: Node, ends: dict[str, Ends], exact: bool) -> tuple[Row, list[Row]]:
     """max(z, s z): an equality where its side is decided, else the triangle or its two sides."""
     s = float(node.layer.negative_slope) if isinstance(node.layer, nn.LeakyReLU) else 0.0
+    if not 0 <= s <= 1:
+        raise ValueError(f"layer {node.name!r}: a program needs a slope in [0, 1], got {s}")
     z, v, on = node.inputs[0], node.name, node.name + ON
     low, high = ends[z]
     eye = sparse.eye_array(len(low)).tocsr()

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 
 from benchmarks import harness
 
-NAMES = ("pgd", "trades", "attacks", "certified", "cka", "transport", "multimarginal")
+NAMES = ("pgd", "trades", "speed", "attacks", "certified", "cka", "transport", "multimarginal")
 
 
 def perform(name: str, rounds: int | None) -> list[harness.Promise]:

@@ -7,13 +7,22 @@ from adversarial_lab.address.notebooks import FOLDED, addressed, page_link, set_
 from adversarial_lab.exercises.sets import BEGIN, END, ExerciseSet, blank, first_function
 
 MADE_FROM = "exercises/{}/master.md: write your answers here, but edit the text there."
+LAST = """## Where you stand
+
+Every question at once: which answers pass, your points so far, and what is left. Then hand in this
+notebook, or let `export` write what you ran into a file of its own."""
+ASK = """check_all("{0}")
+# export("{0}")  # without the first #: writes {0}_answers.ipynb, to hand in"""
 DIFFICULTY = {1: "easy", 2: "medium", 3: "hard"}
 
 
 def student(exercises: ExerciseSet) -> str:
     """The notebook a student fills in: no solution text, a check under each answer."""
     stem = exercises.stem
-    first = set_up_cell(MADE_FROM.format(stem)) + "\n\nfrom adversarial_lab import check"
+    first = (
+        set_up_cell(MADE_FROM.format(stem))
+        + "\n\nfrom adversarial_lab import check, check_all, export"
+    )
     cells = [{**_code(first), "metadata": FOLDED}]
     for cell in exercises.cells:
         if cell.question is not None:
@@ -23,6 +32,7 @@ def student(exercises: ExerciseSet) -> str:
             cells.append(_code(call, ["check"]))
         else:
             cells.append(_markdown(cell.source) if cell.kind == "markdown" else _code(cell.source))
+    cells += [_markdown(LAST), _code(ASK.format(stem), ["check"])]
     notebook = _notebook(exercises, cells)
     return text(addressed(notebook, f"exercises/{stem}", address.read()))
 

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from adversarial_lab import data, demos
-from adversarial_lab.address import advice
+from adversarial_lab import address, data, demos
+from adversarial_lab.address import Address, advice
 from adversarial_lab.needs import or_say
 from tools.book import ROOT
 
@@ -42,7 +42,7 @@ SLIDERS = (
     [
         ((*EXTRAS, *DRAWING, "pooch"), ALL.format(draws=DRAWS), "adversarial_lab.runs.sweeps"),
         (DRAWING, QUIZ, "works"),
-        (DRAWING, "import adversarial_lab.figures", "a figure needs matplotlib: pip install '.'"),
+        (DRAWING, "import adversarial_lab.figures", f"a figure needs matplotlib: {advice()}"),
         (("ipywidgets",), SLIDERS, "a figure with sliders, in a notebook, needs ipywidgets: pip"),
     ],
 )
@@ -70,7 +70,8 @@ def test_without_pooch_the_small_data_sets_are_there_and_the_full_ones_say_why(m
 
 
 @pytest.mark.parametrize(("extra", "bracketed"), [("", ""), ("sweeps", "[sweeps]")])
-def test_the_advice_names_nothing_that_is_not_published(extra, bracketed):
+def test_the_advice_names_nothing_that_is_not_published(extra, bracketed, monkeypatch):
+    monkeypatch.setattr(address, "read", Address)
     with pytest.raises(ModuleNotFoundError, match="a test needs nowhere: pip install") as caught:
         with or_say("a test needs", extra):
             import nowhere  # noqa: F401

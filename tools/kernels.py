@@ -64,6 +64,7 @@ def execute(notebook: NotebookNode, folder: Path, timeout: int) -> Execution:
         startup_timeout=timeout,
         extra_arguments=["--IPKernelApp.log_level=50"],
         resources={"metadata": {"path": folder}},
+        record_timing=False,  # the cache would not know the page again
     )
     began, error = time.monotonic(), ""
     with TemporaryDirectory() as scratch:

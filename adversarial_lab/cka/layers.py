@@ -20,7 +20,7 @@ from adversarial_lab.threat import Points
 from adversarial_lab.training import Scalar, attacking
 
 Take = Callable[[Tensor], Tensor]  # what is kept of a layer's features
-Layers = Sequence[str] | None
+Layers = Sequence[str] | str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,8 +104,9 @@ def late_similarity(values: Float[Tensor, "p p"], last: int) -> Scalar:
 
 
 def check_layers(model: nn.Module, layers: Layers) -> tuple[str, ...]:
-    """The names, if the network has such modules."""
-    names = tuple(layer_names(model) if layers is None else layers)
+    """The names, if the network has such modules; one name may stand alone."""
+    given = [layers] if isinstance(layers, str) else layers
+    names = tuple(layer_names(model) if given is None else given)
     known = [name for name, _ in model.named_modules() if name]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"layers must be modules of the network, {known}; got {unknown}")

@@ -1,5 +1,5 @@
 .DEFAULT_GOAL := help
-.PHONY: help address book quick test lint bench serve release clean
+.PHONY: help address book quick test lint bench serve release clean clean-all
 
 PYTHON ?= python3
 VENV := .venv
@@ -18,7 +18,7 @@ define check_python
 endef
 
 help: ## Show this list.
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
 
 book: $(VENV)/installed ## Run the pages, build the book, export the notebooks.
 	@$(RUN) -m tools.build_book
@@ -55,8 +55,12 @@ address: ## Set where it is published: REPO=owner/name [BRANCH=main] [SITE=...];
 release: $(VENV)/installed ## Tag a version and build its wheel: VERSION=0.2.0 [DRY_RUN=1].
 	@$(RUN) -m tools.release $(call given,VERSION,version) $(if $(DRY_RUN),--dry-run)
 
-clean: ## Remove everything that was built; keeps .venv.
-	rm -rf _build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## Remove the site and the tools' caches; keeps .venv and the executed pages.
+	mkdir -p _build && find _build -mindepth 1 -maxdepth 1 ! -name .jupyter_cache -exec rm -rf {} +
+	rm -rf dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+clean-all: clean ## Remove the executed pages, too: the next build runs them all.
+	rm -rf _build
 
 # TORCH=cpu, or another build of PyTorch that uv knows: pip cannot be asked for one by its name.
 ifeq ($(TORCH),)

@@ -147,12 +147,32 @@ def _published() -> dict[str, str]:
 
 def content(file: str) -> bytes:
     """The checked content of one public file, such as "mnist/train-labels-idx1-ubyte"."""
+    if path := _place(file):
+        return _read(file, path)
+    _download(file)
+    return _read(file, _cache() / file)
+
+
+def _place(file: str) -> Path | None:
+    """Where a public file is on this machine, as it was published, zipped or packed."""
     for root in _roots():
         for path in (root / file, root / f"{file}.gz", (root / file).with_suffix(".webp")):
             if path.is_file():
-                return _read(file, path)
-    _download(file)
-    return _read(file, _cache() / file)
+                return path
+    return None
+
+
+def check_here(name: str) -> None:
+    """FileNotFoundError, saying how to get them, if files of a set would have to be downloaded."""
+    folder = {"cifar-10": "cifar-10-batches-bin"}.get(name, name)
+    if any(file.startswith(f"{folder}/") and not _place(file) for file in _published()):
+        raise FileNotFoundError(
+            f"{name} is not on this machine: its folder {folder} is, whole, neither in {VARIABLE}"
+            f" (now {os.environ.get(VARIABLE)!r}) nor in {_cache()}. Where there is a network,"
+            f' `python -c "from adversarial_lab.data import load; load({name!r})"` gets it; else'
+            f" set {VARIABLE} to a folder that holds {folder}/"
+            + (" as `python -m tools.pack_cifar10` packs it" if name == "cifar-10" else "")
+        )
 
 
 def _roots() -> Iterator[Path]:

@@ -6,10 +6,9 @@
 The import stands in the text as it is, so that whoever reads imports, a tool or a person, sees it.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-
-from adversarial_lab.address import advice
 
 
 @contextmanager
@@ -22,6 +21,7 @@ def or_say(who_needs: str, extra: str = "") -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{who_needs} {error.name}: {advice(extra)}", name=error.name
-        ) from error
+        # By the package's name and not by an import, because a page whose imports succeed does not
+        # depend on the address, and must not run again when that is set.
+        advice = sys.modules[__name__.partition(".")[0]].address.advice(extra)
+        raise ModuleNotFoundError(f"{who_needs} {error.name}: {advice}", name=error.name) from error

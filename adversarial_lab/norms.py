@@ -87,9 +87,9 @@ def rounded_to(dtype: torch.dtype, box: Box) -> Box:
     return low, high
 
 
-def into(box: Box, z: Tensor) -> Tensor:
-    """z with every coordinate moved to the nearest value in the box."""
-    return z if box is None else z.clamp(*box)
+def into_(box: Box, z: Tensor) -> Tensor:
+    """z itself, with every coordinate moved to the nearest value in the box."""
+    return z if box is None else z.clamp_(*box)
 
 
 def _linf_length(v: Rows) -> Lengths:
@@ -101,7 +101,7 @@ def project_linf(x: Rows, z: Rows, eps: float, box: Box = None) -> Rows:
 
     Exact, for x in the box.
     """
-    return into(box, torch.clamp(z, x - eps, x + eps))
+    return into_(box, torch.clamp(z, x - eps, x + eps))
 
 
 def _linf_steepest(g: Rows, rng: Rng) -> Rows:
@@ -129,7 +129,7 @@ def project_l2(x: Rows, z: Rows, eps: float, box: Box = None) -> Rows:
     delta = z - x
     length = _l2_length(wide(delta))[:, None]
     shrink = (eps / length.clamp(min=eps)) if eps else torch.zeros_like(length)
-    return into(box, x + delta * shrink.to(z.dtype))
+    return into_(box, x + delta * shrink.to(z.dtype))
 
 
 def _l2_steepest(g: Rows, rng: Rng) -> Rows:
@@ -180,7 +180,7 @@ def project_l1(x: Rows, z: Rows, eps: float, box: Box = None) -> Rows:
     shorter = torch.minimum((size - shift).clamp(min=0), room)
     # of a z far away the running sums lose digits of lambda: what is over is taken off in the end
     over = (shorter.sum(1, keepdim=True) / eps).clamp(min=1) if eps else torch.inf
-    return into(box, x + (delta.sign() * shorter / over).to(x.dtype))
+    return into_(box, x + (delta.sign() * shorter / over).to(x.dtype))
 
 
 def _l1_steepest(g: Rows, rng: Rng) -> Rows:

@@ -19,7 +19,7 @@ from adversarial_lab.norms import (
     Box,
     Rng,
     dual_length,
-    into,
+    into_,
     rounded_to,
     row_of,
     single,
@@ -109,7 +109,7 @@ class ThreatModel:
             self._check_centre(x)
         start, ends = (single(v.flatten(1)) for v in (x, z))
         flat = GEOMETRIES[self.norm].project(start, ends, self.eps, rounded_to(x.dtype, self.box))
-        return self._as(x, flat)
+        return flat.view(x.shape) if flat.dtype == x.dtype else self._as(x, flat)
 
     def steepest(self, g: Points, rng: Rng = None) -> Points:
         r"""$\arg\max_{\|v\|\le1}\langle g,v\rangle$, the step of Section 17.1.1.
@@ -136,7 +136,7 @@ class ThreatModel:
 
     def _as(self, x: Points, flat: Rows) -> Points:
         """Flat rows in the shape and dtype of x, inside the box as that dtype knows it."""
-        return into(self.box, flat.to(x.dtype)).view(x.shape)
+        return into_(self.box, flat.to(x.dtype)).view(x.shape)
 
     def check(self, x: Tensor) -> None:
         """Raise ValueError unless x is a non-empty finite float batch (n, *d) inside the box."""

@@ -192,7 +192,8 @@ def test_the_advice_to_install_works_from_the_address_and_from_a_copy(monkeypatc
     monkeypatch.setattr(address, "read", Address)
     assert address.advice("gpu") == "pip install '.[gpu]' in a copy of the project"
     monkeypatch.setattr(address, "read", lambda: LAB)
-    assert address.advice() == f"pip install 'adversarial-lab-companion @ {LAB.requirement}'"
+    named = f"{address.DISTRIBUTION} @ {LAB.requirement}"  # from there, not from an index of names
+    assert address.advice() == f"pip install '{named}'"
     assert "companion[gpu] @ git+https" in address.advice("gpu")
 
 

@@ -638,3 +638,67 @@ def test_bad_configurations_are_refused(change):
     with pytest.raises(ValueError, match="dataset must be one of|need folds >= 2 of at least 4"):
         replace(TINY, **change)
     assert run.SCALES["full"].dataset == "cifar-10"
+
+
+# -- what people bring -----------------------------------------------------------------------------
+
+
+class Dying(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.dead, self.last = nn.Linear(5, 6), nn.Linear(6, 6), nn.Linear(6, 3)
+        nn.init.zeros_(self.dead.weight)
+
+    def forward(self, x):
+        z = self.first(x)
+        return self.last(z + self.dead(z))
+
+
+def test_a_dead_layer_is_named_and_the_rest_of_the_map_stands(rng):
+    model, x = Dying(), normal(rng, 40, 5).float()
+    with pytest.warns(UserWarning, match=r"layers \['dead'\] of model_[ab] are constant"):
+        found = similarity(model, model, x).values
+    alive = similarity(model, model, x, ["first", "last"]).values
+    torch.testing.assert_close(found[[0, 2]][:, [0, 2]], alive)
+    assert found[1].isnan().all() and found[:, 1].isnan().all()
+    a = torch.ones(10, 3)
+    with pytest.raises(ValueError, match="undefined where HSIC"):
+        minibatch_cka([(a, normal(rng, 10, 3).float())])
+
+
+def test_one_name_is_one_layer(rng):
+    model = nn.Sequential(*[nn.Linear(4, 4) for _ in range(11)])
+    assert list(features(model, normal(rng, 6, 4).float(), "10")) == ["10"]
+
+
+@pytest.mark.parametrize("size", [1e-25, 1e25])
+def test_features_of_any_size_in_float32(size, rng):
+    a, b = normal(rng, 30, 4).float(), normal(rng, 30, 7).float()
+    big = a * size, b / size
+    for unbiased in (False, True):
+        for form in ("gram", "features"):
+            expected = linear_cka(a, b, unbiased=unbiased, form=form)
+            found = linear_cka(*big, unbiased=unbiased, form=form)
+            torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(
+            minibatch_cka([big], unbiased=unbiased),
+            minibatch_cka([(a, b)], unbiased=unbiased),
+            rtol=1e-5,
+            atol=1e-6,
+        )
+    torch.testing.assert_close(
+        linear_kernel(big[0]) / size**2, linear_kernel(a), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_arrays_are_refused_in_words(unchecked, rng):
+    a = normal(rng, 6, 3).numpy()
+    calls = (
+        lambda: linear_cka(a, a),
+        lambda: rbf_cka(a, a),
+        lambda: cka(a, a),
+        lambda: features(nn.Sequential(nn.Linear(3, 2)), a),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="must be a torch.Tensor, got ndarray"):
+            call()

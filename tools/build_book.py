@@ -1,11 +1,15 @@
 """Build the book: run the pages that need it, write the site strictly, export the notebooks.
 
 A site is either finished, from exactly today's sources, or absent. Outputs of unchanged pages
-come from the notebook cache (see page_key); Sphinx itself always starts from nothing, because an
-incremental run forgets the warnings of pages it does not read again and turns red into green.
+come from the notebook cache (see page_key).
+
+Sphinx writes every page anew, and so finds what is wrong between pages. It reads only the pages
+that have changed since the last finished site, if nothing but pages has: the others had no
+warning then and cannot have one now. After any other change, or a failure, it starts from nothing.
 """
 
 import hashlib
+import json
 import os
 import shutil
 import subprocess
@@ -18,10 +22,12 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
 from tools import claims, export_notebooks, kernels, page_key
-from tools.book import BUILD, HTML, ROOT, code_pages, config, read_page
+from tools.book import BUILD, HTML, ROOT, code_pages, config, pages, read_page
 
 CACHE = BUILD / ".jupyter_cache"
-FINISHED = BUILD / "finished"
+FINISHED = BUILD / "finished.json"
+DOCTREES = BUILD / ".doctrees"  # what Sphinx has read, page by page
+REST = "all but the pages"
 RUNNING = ("book", "results", ".safetensors")
 SOURCES = [
     "_config.yml",
@@ -48,16 +54,34 @@ def main() -> None:
 
 def is_current() -> bool:
     """Whether the finished site was built from exactly today's sources."""
-    return FINISHED.is_file() and FINISHED.read_text() == fingerprint()
+    return finished() == fingerprint()
 
 
-def fingerprint() -> str:
-    """A hash over everything that the site is made from."""
+def finished() -> dict[str, str]:
+    """What the finished site was made from, see `fingerprint`; nothing if there is no such site."""
+    return json.loads(FINISHED.read_text(encoding="utf-8")) if FINISHED.is_file() else {}
+
+
+def fingerprint() -> dict[str, str]:
+    """All that the site is made from, as hashes: of every page, and of all the rest in one."""
     digest = hashlib.sha256(sys.version.encode())
     digest.update(claims.content().encode())  # of the tests, the site shows no more
-    for path in sorted(_files(SOURCES + ["requirements.txt"])):
-        digest.update(f"{path} {hashlib.sha256((ROOT / path).read_bytes()).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    hashes = {path.as_posix(): _hash(path) for path in _files([*SOURCES, "requirements.txt"])}
+    found = {page: hashes.pop(page) for page in (f"{name}.md" for name in pages())}
+    digest.update("".join(f"{path} {hashes[path]}\n" for path in sorted(hashes)).encode())
+    return {REST: digest.hexdigest(), **found}
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256((ROOT / path).read_bytes()).hexdigest()
+
+
+def only_pages_changed(old: dict[str, str], new: dict[str, str]) -> bool:
+    """Whether Sphinx, which looks at dates, will find all that has changed since `FINISHED`."""
+    if old.keys() != new.keys() or old[REST] != new[REST]:
+        return False
+    changed = [ROOT / page for page in new if new[page] != old[page]]
+    return all(page.stat().st_mtime > FINISHED.stat().st_mtime for page in changed)
 
 
 def _files(names: list[str]) -> set[Path]:
@@ -72,13 +96,15 @@ def _files(names: list[str]) -> set[Path]:
 
 def build() -> None:
     """Run the pages, then write the whole site; leaves nothing behind if that fails."""
+    before = fingerprint()
+    if not only_pages_changed(finished(), before):
+        shutil.rmtree(DOCTREES, ignore_errors=True)
     FINISHED.unlink(missing_ok=True)
     shutil.rmtree(HTML, ignore_errors=True)
-    before = fingerprint()
     page_key.prepare_environment()
     run_pages()
     write_site()
-    FINISHED.write_text(before)  # of what was read, should somebody have typed meanwhile
+    FINISHED.write_text(json.dumps(before))  # of what was read, should somebody have typed since
 
 
 def run_pages() -> None:
@@ -123,12 +149,13 @@ def _execute(path, notebook):
 
 
 def write_site() -> None:
-    """Run Sphinx over all pages, every warning an error."""
+    """Run Sphinx, every warning an error; it reads what is new in `DOCTREES`, and writes it all."""
     jupyter_book = Path(sys.executable).with_name("jupyter-book")
-    options = ["--all", "-W", "-n", "--keep-going", "--quiet"]
+    options = ["-W", "-n", "--keep-going", "--quiet"]
     done = subprocess.run([jupyter_book, "build", *options, ROOT], check=False)
     if done.returncode:
         shutil.rmtree(HTML, ignore_errors=True)
+        shutil.rmtree(DOCTREES, ignore_errors=True)
         sys.exit("The book has errors: see above.")
 
 

@@ -26,6 +26,7 @@ from adversarial_lab.certified.short_warmup import (
     widening,
 )
 from adversarial_lab.certified.spectral import spectral_norm, spectral_path
+from adversarial_lab.certified.support import support, support_table
 from adversarial_lab.certified.tracing import trace
 from adversarial_lab.certified.training import certified_ramp, crown_ibp_loss, ibp_loss
 
@@ -57,6 +58,8 @@ __all__ = [
     "smoothing",
     "spectral_norm",
     "spectral_path",
+    "support",
+    "support_table",
     "trace",
     "widening",
     "worst_input",

@@ -195,16 +195,12 @@ def _shift(layer: Shift, shape: Shape) -> Affine:
 
 def _scale(layer: Scale, shape: Shape) -> Affine:
     constant = _shared(layer.constant, shape)
-    return Affine(
-        layer, lambda z: z * abs(constant), transposed(layer, shape), _terms(layer, shape)
-    )
+    return Affine(layer, lambda z: z * abs(constant), transposed(layer, shape), _terms(layer))
 
 
 def _divide(layer: Divide, shape: Shape) -> Affine:
     constant = _shared(layer.constant, shape)
-    return Affine(
-        layer, lambda z: z / abs(constant), transposed(layer, shape), _terms(layer, shape)
-    )
+    return Affine(layer, lambda z: z / abs(constant), transposed(layer, shape), _terms(layer))
 
 
 def _terms(layer: Scale | Divide) -> int:

@@ -21,7 +21,7 @@ class Batch(int):
     def _refuse(self, *_: Any) -> Any:
         raise ValueError(
             "forward computes with the batch size: bounds are of one example each, so the batch"
-            " must stay a dimension of its own, x.view(len(x), ...)"
+            " must stay a dimension of its own, x.view(x.size(0), ...)"
         )
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __floordiv__ = _refuse
@@ -40,7 +40,7 @@ def _view(*shape: Any) -> nn.Module:
     heads = isinstance(first, Batch) or (first == -1 and -1 not in rest)
     if not heads or not rest or any(isinstance(size, Batch) for size in rest):
         raise ValueError(
-            f"view{tuple(sizes)} must keep the batch: write x.view(len(x), ...) or x.flatten(1)"
+            f"view{tuple(sizes)} must keep the batch: write x.view(x.size(0), ...) or x.flatten(1)"
         )
     return View(*rest)
 

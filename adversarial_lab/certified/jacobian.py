@@ -8,7 +8,6 @@ Sources: Weng et al. 2018, "Towards fast computation of certified robustness for
 (Fast-Lip); Jordan and Dimakis 2020, "Exactly computing the local Lipschitz constant".
 """
 
-import copy
 from dataclasses import replace
 
 import torch
@@ -20,7 +19,7 @@ from adversarial_lab.certified.affine import AFFINE, transposed
 from adversarial_lab.certified.criterion import Margins
 from adversarial_lab.certified.graph import INPUT, Graph, Node
 from adversarial_lab.certified.interval import Interval, Region, bound
-from adversarial_lab.certified.layers import Add, Concat, kind
+from adversarial_lab.certified.layers import Add, Concat, doubled, kind
 from adversarial_lab.certified.lipschitz import margins_at, pair_constants, pair_jumps, reach
 from adversarial_lab.certified.spectral import ROUNDING, jump, stretch
 from adversarial_lab.norms import dual_length
@@ -44,7 +43,7 @@ def local_constants(graph: Graph, region: Region, y: Labels) -> Float[Tensor, "n
     The dual norm makes it a constant for the region's own norm: linf needs the sum of the entries'
     sizes. For l2 never above `pair_constants`. Raises ValueError on a layer without a slope.
     """
-    wide = Graph(tuple(replace(n, layer=_double(n.layer)) for n in graph.nodes))
+    wide = Graph(tuple(replace(n, layer=doubled(n.layer)) for n in graph.nodes))
     inside = Interval(*(end.double() for end in region.box))
     where = Region(region.x.double(), region.eps.double(), region.norm, inside)
     with torch.no_grad():
@@ -131,7 +130,3 @@ def _through_activation(layer: nn.Module, box: Interval, above: Interval) -> Int
 
 def _plus(a: Interval, b: Interval) -> Interval:
     return Interval(a.lower + b.lower, a.upper + b.upper)
-
-
-def _double(layer: nn.Module) -> nn.Module:
-    return copy.deepcopy(layer).double().requires_grad_(False)

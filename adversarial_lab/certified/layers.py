@@ -4,6 +4,7 @@
 ``x.view(...)``. Each acts on a batch and keeps it, example by example.
 """
 
+import copy
 from typing import Any
 
 import torch
@@ -16,6 +17,13 @@ Number = Tensor | float
 def kind(layer: nn.Module) -> type[nn.Module]:
     """The layer's type, looking through torch's parametrisations (spectral norm and the like)."""
     return type_before_parametrizations(layer)
+
+
+def doubled(layer: nn.Module) -> nn.Module:
+    """A copy in double precision, without gradients."""
+    computed = [t for t in layer.buffers() if not t.is_leaf]  # torch does not copy these itself
+    known = {id(t): t.detach().clone() for t in computed}
+    return copy.deepcopy(layer, known).double().requires_grad_(False)
 
 
 class Add(nn.Module):

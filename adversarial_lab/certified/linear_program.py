@@ -5,8 +5,7 @@ its triangle, $v\ge0,\ v\ge z,\ v\le u(z-l)/(u-l)$; with a binary variable a per
 is the network itself, $v\le ua,\ v\le z-l(1-a)$. Sources: Wong and Kolter 2018, Tjeng et al. 2019.
 """
 
-import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from adversarial_lab.certified.affine import AFFINE
 from adversarial_lab.certified.crown import Relaxed
 from adversarial_lab.certified.graph import INPUT, Graph, Node
 from adversarial_lab.certified.interval import Interval
-from adversarial_lab.certified.layers import Add, Concat, kind
+from adversarial_lab.certified.layers import Add, Concat, doubled, kind
 
 ON = " is on"  # ends the name of a block of binary variables
 LIMIT = 20_000  # variables
@@ -50,14 +49,9 @@ class Program:
     logits: slice
 
 
-def doubled(graph: Graph) -> Graph:
+def wide(graph: Graph) -> Graph:
     """The same network in double precision, on the CPU."""
-    return Graph(
-        tuple(
-            Node(node.name, copy.deepcopy(node.layer).double().cpu(), node.inputs, node.done)
-            for node in graph.nodes
-        )
-    )
+    return Graph(tuple(replace(node, layer=doubled(node.layer).cpu()) for node in graph.nodes))
 
 
 def check_size(graph: Graph, x: Tensor) -> None:
@@ -141,7 +135,7 @@ def _kink_rows(node: Node, ends: dict[str, Ends], exact: bool) -> tuple[Row, lis
     """max(z, s z): an equality where its side is decided, else the triangle or its two sides."""
     s = float(node.layer.negative_slope) if isinstance(node.layer, nn.LeakyReLU) else 0.0
     if not 0 <= s <= 1:
-        raise ValueError(f"layer {node.name!r}: a program needs a slope in [0, 1], got {s}")
+        raise ValueError(f"layer {node.name!r}: LeakyReLU needs a slope in [0, 1], got {s}")
     z, v, on = node.inputs[0], node.name, node.name + ON
     low, high = ends[z]
     eye = sparse.eye_array(len(low)).tocsr()

@@ -17,7 +17,7 @@ from adversarial_lab.certified.criterion import Margins
 from adversarial_lab.certified.crown import relax
 from adversarial_lab.certified.graph import Graph
 from adversarial_lab.certified.interval import Interval, Region, region
-from adversarial_lab.certified.linear_program import Program, build, check_size, doubled, matrices
+from adversarial_lab.certified.linear_program import Program, build, check_size, matrices, wide
 from adversarial_lab.certified.tracing import trace
 from adversarial_lab.threat import Points, ThreatModel
 from adversarial_lab.training import Labels
@@ -61,9 +61,9 @@ def worst_input(
             raise RuntimeError(f"example {i} was not solved in {SECONDS} s: {result.message}")
         if result.fun < least[i]:
             least[i] = result.fun
-            found = torch.from_numpy(result.x[program.inputs]).view(x[i].shape)
-            worst[i] = found.clamp(where.box.lower[i], where.box.upper[i])
-    return worst.to(x.device), least.to(x.device)
+            worst[i] = torch.from_numpy(result.x[program.inputs]).view(x[i].shape)
+    # the solver's tolerance may have left N(x)
+    return threat.project(x, worst.to(x)), least.to(x.device)
 
 
 Value = Callable[[Program, np.ndarray, OptimizeResult], float]
@@ -85,7 +85,7 @@ def _solved(
     box = Interval(region.box.lower.double().cpu(), region.box.upper.double().cpu())
     where = Region(region.x.double().cpu(), region.eps.double().cpu(), region.norm, box)
     with torch.no_grad():
-        graph = doubled(graph)
+        graph = wide(graph)
         check_size(graph, where.x)
         relaxed = relax(graph, where, outward=True, refine=True)
         affine = matrices(relaxed)

@@ -112,7 +112,7 @@ def _highest(lines: list[Line]) -> Line:
 def _max_pool(layer: nn.MaxPool2d, box: Interval) -> Lines:
     """At least the input that is surely high; at most the highest end, or that input if it wins."""
     if layer.ceil_mode or layer.dilation not in (1, (1, 1)):
-        raise ValueError("max pooling with ceil_mode or dilation has no linear bounds")
+        raise ValueError("MaxPool2d with ceil_mode or dilation has no linear bounds")
     size, stride, padding = layer.kernel_size, layer.stride, layer.padding
     floor, read = F.max_pool2d(box.lower, size, stride, padding, return_indices=True)
     ends = _windows(box.upper, _pair(size), _pair(stride), _pair(padding))

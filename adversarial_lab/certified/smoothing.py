@@ -25,8 +25,9 @@ ABSTAIN = -1  # the answer of a smoothed classifier that is not sure
 class Smoothed:
     """Answers of a smoothed classifier, one per image.
 
-    label: the class, or `ABSTAIN`. radius: l2, in data units, within which g keeps that class; 0
-    where it abstains. p: the lower confidence bound on the share of noise that h gives that class.
+    All on the device of x. label: the class, or `ABSTAIN`. radius: l2, in data units, within which
+    g keeps that class; 0 where it abstains. p: the lower confidence bound on the share of noise
+    that h gives that class.
     """
 
     label: Int[Tensor, " n"]
@@ -69,8 +70,21 @@ def _count(model: nn.Module, image: Tensor, sigma: float, n: int, batch: int, rn
     for begin in range(0, n, batch):
         copies = image.expand(min(batch, n - begin), *image.shape)
         logits = model(copies + sigma * normal_like(copies, rng))
+        _check_votes(logits, len(copies))
         seen.append(torch.bincount(logits.argmax(1), minlength=logits.shape[1]))
     return torch.stack(seen).sum(0)
+
+
+def _check_votes(logits: Tensor, n: int) -> None:
+    """Raise ValueError unless each draw has a finite score for each of two classes or more."""
+    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
+        raise ValueError(
+            "model must return logits (n, k) of k >= 2 classes: without a rival there is nothing to"
+            f" prove; got {tuple(logits.shape)} for {n} draws"
+        )
+    if not logits.isfinite().all():
+        bad = int((~logits.isfinite()).any(1).sum())
+        raise ValueError(f"model must return finite logits, got NaN or inf for {bad} of {n} draws")
 
 
 def predict(
@@ -117,9 +131,11 @@ def certify(
     guess = counts(model, x, sigma=sigma, n=n0, batch=batch, rng=rng).argmax(1)
     seen = counts(model, x, sigma=sigma, n=n, batch=batch, rng=rng)
     hits = seen.gather(1, guess[:, None]).flatten().tolist()
-    p = torch.tensor([lower_bound(h, n, alpha) for h in hits], dtype=torch.float64)
-    reach = torch.tensor([radius(share, sigma) for share in p.tolist()], dtype=torch.float64)
-    return Smoothed(torch.where(p.to(guess.device) > 0.5, guess, ABSTAIN), reach, p)
+    shares = [lower_bound(h, n, alpha) for h in hits]
+    wide = torch.float32 if x.device.type == "mps" else torch.float64  # MPS has no float64
+    p = torch.tensor(shares, dtype=wide, device=x.device)
+    reach = torch.tensor([radius(share, sigma) for share in shares], dtype=wide, device=x.device)
+    return Smoothed(torch.where(p > 0.5, guess, ABSTAIN), reach, p)
 
 
 def _check(sigma: float, n: int, batch: int) -> None:

@@ -5,7 +5,6 @@ convolution is measured with its stride, padding and image size, not by its kern
 `spectral_path` is power iteration, which comes from below and so proves nothing by itself.
 """
 
-import copy
 import math
 from collections.abc import Callable, Iterator
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from adversarial_lab.certified.activations import CURVES, curve_of
 from adversarial_lab.certified.affine import AFFINE, CONVOLUTIONS, TRANSPOSED, transposed
 from adversarial_lab.certified.interval import ADAPTIVE_MAX_POOLS, MAX_POOLS
-from adversarial_lab.certified.layers import kind
+from adversarial_lab.certified.layers import doubled, kind
 from adversarial_lab.threat import Rng, normal_like
 
 Shape = tuple[int, ...]  # of one example, without the batch
@@ -28,7 +27,7 @@ ROUNDING = 1 + 1e-9  # float64 decompositions are good to about 1e-14 of the lar
 
 def linear_part(layer: nn.Module) -> Callable[[Tensor], Tensor]:
     r"""$v\mapsto Wv$ in float64, for a layer $z\mapsto Wz+b$ in eval mode."""
-    wide = copy.deepcopy(layer).double().eval().requires_grad_(False)
+    wide = doubled(layer).eval()
     return lambda v: wide(v) - wide(torch.zeros_like(v))
 
 
@@ -142,7 +141,7 @@ def affine_norm(layer: nn.Module, shape: Shape) -> float:
     $\sigma\le\sqrt{\max_i(|W|1)_i\max_j(|W|^\top1)_j}$, which is exact for layers that average,
     scale or move. A plain two-dimensional convolution has a better test, `fourier_norm`.
     """
-    wide = copy.deepcopy(layer).double().requires_grad_(False)
+    wide = doubled(layer)
     affine = AFFINE[kind(layer)](wide, (1, *shape))  # refuses what it cannot bound
     if isinstance(layer, nn.Linear) or (isinstance(layer, nn.Conv2d) and _plain(layer)):
         return spectral_norm(layer, shape)

@@ -140,7 +140,7 @@ class _Value(fx.Proxy):
         return len(self.shape)
 
     def __len__(self) -> int:
-        return Batch(1)
+        raise ValueError("forward calls len(x), which Python makes a plain number: write x.size(0)")
 
     @property
     def device(self) -> torch.device:
@@ -152,7 +152,7 @@ class _Value(fx.Proxy):
 
 
 class _Sizes:
-    """The shape of a symbolic value, looked up on the example where more than `len(x)` is asked."""
+    """The shape of a symbolic value; for more than `size(0)` it is looked up on the example."""
 
     def __init__(self, value: _Value) -> None:
         self.value = value
@@ -261,7 +261,9 @@ class _Reader(fx.Tracer):
             return tuple(self.example.shape[1:])
         graph, modules = self.graph_to(node), nn.ModuleList(self.layers.values())
         with attacking(modules), torch.no_grad():
-            return tuple(graph(self.example[:1]).shape[1:])
+            # forward, because while torch.fx reads, a call of a module is read as well
+            out = graph.run(self.example[:1], lambda node, *values: node.layer.forward(*values))
+        return tuple(out.shape[1:])
 
     def like(self) -> Tensor:
         tensors = (*self.root.parameters(), *self.root.buffers())

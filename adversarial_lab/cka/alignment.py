@@ -18,6 +18,7 @@ from adversarial_lab.cka.kernels import (
     pairs_of_tiles,
     product,
     rbf_kernel,
+    scaled,
     square_lengths,
     tiles,
 )
@@ -41,7 +42,7 @@ def linear_cka(
     a, b = centred_features("a", a), centred_features("b", b)
     check_rows(len(a), len(b), unbiased)
     dtype = torch.promote_types(a.dtype, b.dtype)
-    a, b = a.to(dtype), b.to(dtype)
+    a, b = scaled(a.to(dtype))[0], scaled(b.to(dtype))[0]
     products = FORMS[form or cheaper(len(a), a.shape[1], b.shape[1])](a, b)
     aa, ab, bb = (p.view(1, 1) for p in products)
     r, s = square_lengths(a)[None], square_lengths(b)[None]
@@ -67,15 +68,27 @@ def cka(k_a: Gram, k_b: Gram, *, unbiased: bool = False) -> Scalar:
 def aligned(
     ab: Float[Tensor, "p q"], aa: Float[Tensor, " p"], bb: Float[Tensor, " q"]
 ) -> Float[Tensor, "p q"]:
-    """HSIC(K, L) over the root of HSIC(K, K) HSIC(L, L), for p times q kernels."""
+    """HSIC(K, L) over the root of HSIC(K, K) HSIC(L, L), for p times q kernels; none is dead."""
     for name, own in (("a", aa), ("b", bb)):
-        if not (own > 0).all():
-            at = (~(own > 0)).nonzero().flatten().tolist()
+        if at := dead(own):
             raise ValueError(
                 f"CKA is undefined where HSIC(K, K) = 0: representation {at} of {name} is constant"
                 " over the examples, or, without bias, has all examples equally far apart"
             )
-    return ab / torch.outer(aa.sqrt(), bb.sqrt())
+    return quotients(ab, aa, bb)
+
+
+def dead(own: Float[Tensor, " p"]) -> list[int]:
+    """Which representations have HSIC(K, K) = 0, so that nothing can be aligned with them."""
+    return (~(own > 0)).nonzero().flatten().tolist()
+
+
+def quotients(
+    ab: Float[Tensor, "p q"], aa: Float[Tensor, " p"], bb: Float[Tensor, " q"]
+) -> Float[Tensor, "p q"]:
+    """`aligned`, with nan where a representation is dead."""
+    roots = (own.where(own > 0, torch.nan).sqrt() for own in (aa, bb))
+    return ab / torch.outer(*roots)
 
 
 def cheaper(n: int, d: int, p: int) -> str:

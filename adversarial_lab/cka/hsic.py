@@ -85,7 +85,16 @@ def check_rows(n: int, m: int, unbiased: bool) -> None:
         raise ValueError(f"n must be >= {least} with unbiased={unbiased}, got n={n}")
 
 
+def check_tensor(name: str, v: object) -> None:
+    """Raise ValueError unless v is a tensor."""
+    if not isinstance(v, Tensor):
+        raise ValueError(
+            f"{name} must be a torch.Tensor, got {type(v).__name__}: torch.as_tensor({name})"
+        )
+
+
 def check_gram(name: str, k: Tensor) -> None:
+    check_tensor(name, k)
     if k.ndim != 2 or k.shape[0] != k.shape[1]:
         raise ValueError(f"{name} must be a Gram matrix (n, n), got shape {tuple(k.shape)}")
     check_finite(name, k)

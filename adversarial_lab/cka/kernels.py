@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adversarial_lab.cka.hsic import Gram, check_finite
+from adversarial_lab.cka.hsic import Gram, check_finite, check_tensor
 
 Features = Float[Tensor, "n d"]
 CHUNK = 4096  # terms that are summed in the precision of the features
@@ -24,10 +24,10 @@ def linear_kernel(a: Features) -> Gram:
 
     Centring the features is centring the Gram matrix: $HAA^\top H$.
     """
-    a = centred_features("a", a)
+    a, size = scaled(centred_features("a", a))
     k = torch.empty(len(a), len(a), dtype=torch.float64, device=a.device)
     for i, j in pairs_of_tiles(len(a)):
-        tile = product(a[i].T, a[j].T)
+        tile = product(a[i].T, a[j].T) * size**2
         k[i, j], k[j, i] = tile, tile.T
     return k
 
@@ -54,6 +54,7 @@ def rbf_kernel(a: Features, bandwidth: float = 1.0) -> Gram:
 
 def centred_features(name: str, a: Features) -> Features:
     """A centred copy: each column less its mean. Features that are constant become exactly 0."""
+    check_tensor(name, a)
     if a.ndim != 2 or 0 in a.shape:
         raise ValueError(f"{name} must be features (n, d) with n, d >= 1, got {tuple(a.shape)}")
     a = a.to("cpu") if a.device.type == "mps" else a  # MPS has no float64
@@ -65,6 +66,16 @@ def centred_features(name: str, a: Features) -> Features:
     low, high = centre.aminmax()
     rounding = torch.maximum(-low, high) <= 1e-14 * mean.abs().max()
     return centre.zero_() if rounding else centre
+
+
+def scaled(a: Features) -> tuple[Features, float]:
+    """Features over a power of two near their size, which costs no digit, and that power.
+
+    Squares of float32 features of size 1e25 or 1e-25 leave the range of float32.
+    """
+    largest = a.abs().max().item()
+    exponent = max(-120, min(120, math.frexp(largest)[1])) if largest else 0
+    return a * 2.0**-exponent, 2.0**exponent
 
 
 def product(a: Float[Tensor, "n p"], b: Float[Tensor, "n q"]) -> Float[Tensor, "p q"]:

@@ -4,6 +4,7 @@ A layer is a module by its name in `named_modules`; its features are its output,
 (n, d). Forward hooks read them, and are gone when the pass ends, however it ends.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +15,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from adversarial_lab.cka.hsic import check_tensor
 from adversarial_lab.cka.kernels import Features, linear_kernel
 from adversarial_lab.cka.minibatch import Kernel, cka_path, final
 from adversarial_lab.threat import Points
 from adversarial_lab.training import Scalar, attacking
 
 Take = Callable[[Tensor], Tensor]  # what is kept of a layer's features
-Layers = Sequence[str] | None
+Layers = Sequence[str] | str | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +74,8 @@ def similarity(
     layers_b: by default the names in layers_a. x_b: what model_b sees instead of x, row for row,
     such as the attacked images. Batch by batch, as `minibatch_cka`, so x should be in random
     order; batch_size >= len(x) is the CKA of all examples at once. Held at a time: a Gram matrix of
-    batch_size^2 float64 numbers per layer, and the output of one layer.
+    batch_size^2 float64 numbers per layer, and the output of one layer. A layer that is constant
+    over the examples has nan, with a warning that names it.
     """
     names_a = check_layers(model_a, layers_a)
     names_b = check_layers(model_b, layers_b or layers_a)
@@ -88,8 +91,21 @@ def similarity(
             yield k, k if same else list(outputs(model_b, two, names_b, kernel).values())
 
     values = final(cka_path(grams(), unbiased=unbiased))
+    _name_dead(values, names_a, names_b)
     size = min(batch_size, len(x))
     return Similarity(values.cpu(), names_a, names_b, len(x), size, unbiased)
+
+
+def _name_dead(values: Tensor, names_a: Sequence[str], names_b: Sequence[str]) -> None:
+    """Warn of layers that say the same of every example: nan in the map, the rest stands."""
+    gone = values.isnan()
+    sides = ("model_a", names_a, gone.all(1)), ("model_b", names_b, gone.all(0))
+    for model, names, lost in sides:
+        if at := [name for name, is_lost in zip(names, lost.tolist(), strict=True) if is_lost]:
+            warnings.warn(
+                f"layers {at} of {model} are constant over the examples: their CKA is nan",
+                stacklevel=3,
+            )
 
 
 def late_similarity(values: Float[Tensor, "p p"], last: int) -> Scalar:
@@ -104,8 +120,9 @@ def late_similarity(values: Float[Tensor, "p p"], last: int) -> Scalar:
 
 
 def check_layers(model: nn.Module, layers: Layers) -> tuple[str, ...]:
-    """The names, if the network has such modules."""
-    names = tuple(layer_names(model) if layers is None else layers)
+    """The names, if the network has such modules; one name may stand alone."""
+    given = [layers] if isinstance(layers, str) else layers
+    names = tuple(layer_names(model) if given is None else given)
     known = [name for name, _ in model.named_modules() if name]
     if unknown := [name for name in names if name not in known]:
         raise ValueError(f"layers must be modules of the network, {known}; got {unknown}")
@@ -116,6 +133,7 @@ def check_layers(model: nn.Module, layers: Layers) -> tuple[str, ...]:
 
 def batches(x: Points, batch_size: int) -> list[Tensor]:
     """x in as few parts as possible of at most batch_size rows, their sizes differing by 1."""
+    check_tensor("x", x)
     if batch_size < 1 or len(x) < 1:
         raise ValueError(f"need batch_size >= 1 and len(x) >= 1, got {batch_size} and {len(x)}")
     return list(x.tensor_split(-(-len(x) // batch_size)))

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from adversarial_lab.cka.alignment import aligned
+from adversarial_lab.cka.alignment import quotients
 from adversarial_lab.cka.hsic import centred, check_rows, hsic_self, hsic_table
 from adversarial_lab.cka.kernels import linear_kernel
 from adversarial_lab.training import Scalar
@@ -27,7 +27,7 @@ def cka_path(
     r"""CKA with each HSIC the mean $\sum_bw_b\mathrm{HSIC}(K_b,L_b)/\sum_bw_b$: Section 17.5.
 
     batches: for each batch p Gram matrices of one side and q of the other, over the same m
-    examples; w_b = m. Yields the CKA of all pairs after each batch.
+    examples; w_b = m. Yields the CKA of all pairs after each batch, nan where HSIC(K, K) = 0.
     """
     totals: list[Tensor] = []
     for some, others in batches:
@@ -39,7 +39,7 @@ def cka_path(
         now.append(own if k_b is k_a else hsic_self(k_b, unbiased))
         now = [k_a.shape[1] * value for value in now]
         totals = [t + v for t, v in zip(totals, now, strict=True)] if totals else now
-        yield aligned(*totals)
+        yield quotients(*totals)
     if not totals:
         raise ValueError("batches is empty: give at least one batch")
 
@@ -57,7 +57,13 @@ def minibatch_cka(
     does with its median, adapts to each batch.
     """
     grams = (([kernel(a)], [kernel(b)]) for a, b in batches)
-    return final(cka_path(grams, unbiased=unbiased))[0, 0]
+    value = final(cka_path(grams, unbiased=unbiased))[0, 0]
+    if value.isnan():
+        raise ValueError(
+            "CKA is undefined where HSIC(K, K) = 0: one of the two representations is constant over"
+            " the examples, or, without bias, has all examples equally far apart"
+        )
+    return value
 
 
 def final(path: Iterator[Tensor]) -> Tensor:

@@ -8,6 +8,7 @@ all run modules by name.
 from importlib import import_module
 
 NAMES = (
+    "attacks",
     "bounds",
     "certificates",
     "certified",

@@ -16,6 +16,9 @@ from adversarial_lab.runs.sweeps import grid, sweep
 
 
 def main(words: list[str] | None = None) -> int:
+    words = sys.argv[1:] if words is None else words
+    if words[:1] == ["plan"]:
+        return plan(words[1:])
     args = _parser().parse_intermixed_args(words)
     if args.list or args.name is None:
         _list(args.out)
@@ -43,6 +46,13 @@ def no_room(error: OSError) -> str:
         f"{error.filename}: {error.strerror}; nothing half written is left, and once there is room"
         " the same command goes on from the last file it kept"
     )
+
+
+def plan(words: list[str]) -> int:
+    """As many runs of a scale as fit into the minutes."""
+    from adversarial_lab.runs.plan import main
+
+    return main(words)
 
 
 def _jobs(args: argparse.Namespace) -> list[Job]:
@@ -113,6 +123,7 @@ def _list(out: Path) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m adversarial_lab.runs", description=__doc__)
+    parser.epilog = "plan --minutes N: as many of a scale's runs as fit; see plan --help"
     parser.add_argument("name", nargs="?", choices=sorted(RUNS), help="which run")
     parser.add_argument("settings", nargs="*", metavar="key=value", help="change the configuration")
     parser.add_argument("--scale", default="quick", help="which of the run's configurations")

@@ -147,12 +147,12 @@ def run(config: Config, job: Job) -> dict:
     threat = ThreatModel(norm="linf", eps=config.eps)
     some = slice(0, config.watch_images)
     watch = partial(_watch, x[some], y[some], threat)
-    make = partial(_objective, config, threat)
+    make = partial(make_objective, config, threat)
     train_it = partial(train_network, network=config.network, recipe=config.recipe, watch=watch)
     model, history = train_it(config, train.x, train.y, make, device=device, job=job)
     model = job.save_weights(model)
     metrics = {"clean": share(right(model, x, y))}
-    exact, images = _as_bounded(model, x)
+    exact, images = as_bounded(model, x)
     for radius in (config.eps / 3, 2 * config.eps / 3, config.eps):
         proved = certify(exact, images, y, threat.with_eps(radius), "ibp")
         metrics[f"ibp {radius:.3g}"] = share(proved)
@@ -166,12 +166,15 @@ def run(config: Config, job: Job) -> dict:
     return job.save(metrics, history, sizes)
 
 
-def _as_bounded(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
+def as_bounded(model: nn.Module, x: Tensor) -> tuple[nn.Module, Tensor]:
     """In double on a GPU, whose float32 convolutions round by more than bounds pay for."""
     return (model, x) if x.device.type == "cpu" else (deepcopy(model).double(), x.double())
 
 
-def _objective(config: Config, threat: ThreatModel, rng: torch.Generator) -> tuple[Objective, Ramp]:
+def make_objective(
+    config: Config, threat: ThreatModel, rng: torch.Generator
+) -> tuple[Objective, Ramp]:
+    """What `train_network` asks for."""
     loss, ramp = TRAININGS[config.training]
     return loss, ramp(config, threat)
 

@@ -13,7 +13,6 @@ from pathlib import Path
 from statistics import mean, stdev
 
 import torch
-from safetensors.torch import load_file
 from scipy.stats import t as student
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -32,7 +31,7 @@ from adversarial_lab.runs.classifier import (
     train_network,
 )
 from adversarial_lab.runs.record import Job, Metric
-from adversarial_lab.runs.weights import find
+from adversarial_lab.runs.weights import read_into
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.training import Objective, adversarial, eps_warmup, erm
 
@@ -181,9 +180,7 @@ def load(name: str, config: Config, folder: Path) -> nn.Module:
             f"no network {name!r}: it is none of the shipped {sorted(nets.SHIPPED)}, and there is"
             f" no {path}"
         )
-    model = NETWORKS[_network_of(path, config)]()
-    model.load_state_dict({k: _full(v) for k, v in load_file(find(path)).items()})
-    return model.to(nets.best_device()).eval()
+    return read_into(NETWORKS[_network_of(path, config)](), path)
 
 
 def _network_of(path: Path, config: Config) -> str:
@@ -192,10 +189,6 @@ def _network_of(path: Path, config: Config) -> str:
     made = json.loads(record.read_text())["config"] if record.exists() else {}
     usual = USUAL_NETWORK[made.get("dataset", config.dataset)]
     return known("network", config.network or made.get("network") or usual, NETWORKS)
-
-
-def _full(v: Tensor) -> Tensor:
-    return v.float() if v.is_floating_point() else v
 
 
 def train(one: Training, job: Job) -> nn.Module:

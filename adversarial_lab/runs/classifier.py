@@ -122,7 +122,7 @@ def known(argument: str, value: str, table: dict[str, Any]) -> str:
 
 COUNTS = (
     "epochs batch_size train_batch steps watch_steps test_steps test_images validation_images"
-    " watch_images attacked_images apgd_images strong_images"
+    " images watch_images attacked_images apgd_images strong_images"
 )
 LEAST = {"eps": 0} | dict.fromkeys(COUNTS.split(), 1)
 

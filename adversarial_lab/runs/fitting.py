@@ -61,38 +61,48 @@ def fit_network(
     """
     how = speed(crew.device, config.speed)
     torch.manual_seed(config.seed)
-    rng = torch.Generator(crew.device).manual_seed(config.seed)
     model = how.place(NETWORKS[config.network or USUAL_NETWORK[config.dataset]]())
-    augment = AUGMENT.get(config.dataset)
-    loader = Resident(train, config.batch_size, rng, augment, crew=crew)
-    optimizer, schedule = RECIPES[config.recipe](model, config, len(loader))
-    objective, ramp = METHODS[config.method].make(config, rng)
+    training = training_parts(config, how, model, train, crew)
+    average, loader, objective = (training[name] for name in ("average", "loader", "objective"))
     some = slice(0, len(validation.x))
     parts = {"validation": tuple(validation), "train": (train.x[some], train.y[some])}
     measure = partial(measure_epoch, config, how, parts)
     watch = Selection(measure, METHODS[config.method].choose, best_file(job))
-    average = weight_average(model, config.average)
     checkpoint = crew.own(job.checkpoint)
+    shared = crew.together(in_half(objective, how, training["optimizer"]), model)
     history = fit(
-        model,
-        loader,
-        crew.together(in_half(objective, how, optimizer), model),
-        epochs=config.epochs,
-        optimizer=optimizer,
-        schedule=schedule,
-        average=average,
-        ramp=ramp,
+        **training | {"objective": shared},
         watch=watch if crew.first else lambda model: {},
-        rng=rng,
         checkpoint=checkpoint,
         progress=crew.first and job.progress,
     )
     if not crew.first:
         checkpoint.unlink()  # a copy of the first's, which stays until the record is written
         return average.module, history, {}
-    flops = count_flops(objective, model, *_few(train, crew.device), ramp(1.0))
+    flops = count_flops(objective, model, *_few(train, crew.device), training["ramp"](1.0))
     done = computed(flops * len(loader) * config.batch_size, history, how, crew.size)
     return watch.restore(average.module), history, done
+
+
+def training_parts(
+    config: Fitting, how: Speed, model: nn.Module, train: data.Dataset, crew: Crew
+) -> dict[str, Any]:
+    """What `fit` wants to know for this training of this network."""
+    rng = torch.Generator(crew.device).manual_seed(config.seed)
+    loader = Resident(train, config.batch_size, rng, AUGMENT.get(config.dataset), crew=crew)
+    optimizer, schedule = RECIPES[config.recipe](model, config, len(loader))
+    objective, ramp = METHODS[config.method].make(config, rng)
+    return {
+        "model": model,
+        "loader": loader,
+        "objective": objective,
+        "epochs": config.epochs,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "average": weight_average(model, config.average),
+        "ramp": ramp,
+        "rng": rng,
+    }
 
 
 def _few(train: data.Dataset, device: torch.device) -> tuple[Tensor, Tensor]:

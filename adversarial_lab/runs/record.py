@@ -88,7 +88,7 @@ class Job:
             "metrics": metrics,
             "history": history,
             **more,
-            **_provenance(*self.began),
+            **provenance(*self.began),
         }
         weights = self.path(".safetensors")
         if weights.exists():
@@ -126,7 +126,8 @@ def _csv(rows: list[dict]) -> str:
     return "".join(",".join(map(str, line)) + "\n" for line in lines)
 
 
-def _provenance(began: float, cpu_began: float) -> dict:
+def provenance(began: float, cpu_began: float) -> dict:
+    """When, on what and with which versions: what the record says of how it was made."""
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": round(time.time() - began, 1),

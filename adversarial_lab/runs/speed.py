@@ -6,7 +6,8 @@ with bfloat16 instructions gains twofold, one without loses tenfold. So on a CPU
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import cache
@@ -67,19 +68,34 @@ class InHalf(nn.Module):
             return self.model(x).float()
 
 
+_LIMITS = [SPEEDS[-1]]
+
+
+@contextmanager
+def at_most(limit: str) -> Iterator[None]:
+    """Inside, a run computes in this way at most, whatever it wishes: others failed here."""
+    _LIMITS.append(limit)
+    try:
+        yield
+    finally:
+        _LIMITS.pop()
+
+
 def speed(device: torch.device, wish: str) -> Speed:
     """The wish, one of `SPEEDS`, as far as the device grants it; on a CPU a short probe tells."""
     if wish not in SPEEDS:
         raise ValueError(f"speed must be one of {SPEEDS}, got {wish!r}")
+    wish = min(wish, *_LIMITS, key=SPEEDS.index)
     if wish == "plain":
         return Speed(device, None, False, channels_last=device.type == "cuda")
     if device.type == "cuda":
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         half = torch.bfloat16 if native else torch.float16
-        return Speed(device, half, wish == "compiled", channels_last=True)
-    if device.type != "cpu":
+        how = Speed(device, half, False, channels_last=True)
+    elif device.type == "cpu":
+        how = fastest(probe())
+    else:
         return Speed(device, None, False)
-    how = fastest(probe())
     return replace(how, compiled=True) if wish == "compiled" and compiles(device) else how
 
 
@@ -196,11 +212,11 @@ def matmul_rate(how: Speed, *, side: int | None = None, repeats: int = 10) -> fl
     gpu = how.device.type == "cuda"
     side = side or (8192 if gpu else 512)
     a = torch.randn(side, side, device=how.device, dtype=how.half or torch.float32)
-    seconds = min(_seconds(lambda: a @ a, gpu) for _ in range(repeats))
+    seconds = min(seconds_of(lambda: a @ a, gpu) for _ in range(repeats))
     return 2 * side**3 / seconds
 
 
-def _seconds(work: Callable[[], Any], gpu: bool) -> float:
+def seconds_of(work: Callable[[], Any], gpu: bool) -> float:
     wait: Callable[[], Any] = torch.cuda.synchronize if gpu else lambda: None
     wait()
     began = time.perf_counter()

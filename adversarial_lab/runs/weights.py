@@ -7,7 +7,10 @@ import hashlib
 import json
 from pathlib import Path
 
-from adversarial_lab import address
+from safetensors.torch import load_file
+from torch import nn
+
+from adversarial_lab import address, nets
 from adversarial_lab.needs import or_say
 
 
@@ -41,6 +44,13 @@ def checked(path: Path, made: dict) -> Path:
             " the weights that were measured"
         )
     return path
+
+
+def read_into(model: nn.Module, path: Path) -> nn.Module:
+    """The network with the weights of a record, in full precision, in eval mode."""
+    kept = load_file(find(path))
+    model.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in kept.items()})
+    return model.to(nets.best_device()).eval()
 
 
 def fetch(file: str, sha256: str) -> Path:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from adversarial_lab import data, nets
-from adversarial_lab.attacks.standard import STANDARD
+from adversarial_lab.attacks.evaluation import STANDARD
 from adversarial_lab.runs import agenda, attacks, certified, cka, clock, costs, gauge, plan, robust
 from adversarial_lab.runs import speed as speeds
 from adversarial_lab.runs.__main__ import main

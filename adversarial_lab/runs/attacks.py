@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 
 from adversarial_lab import data, nets
-from adversarial_lab.attacks.standard import STANDARD
+from adversarial_lab.attacks.evaluation import STANDARD
 from adversarial_lab.runs.classifier import NETWORKS, USUAL_NETWORK, check_counts, known, share
 from adversarial_lab.runs.evaluation import float32_is_strict, stage_path, stages_file
 from adversarial_lab.runs.record import Job

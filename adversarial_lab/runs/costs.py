@@ -14,7 +14,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from adversarial_lab import data
-from adversarial_lab.attacks.standard import STANDARD
+from adversarial_lab.attacks.evaluation import STANDARD
 from adversarial_lab.runs import attacks, certified, cka, robust
 from adversarial_lab.runs.evaluation import SIDE, stages_file, surveys
 from adversarial_lab.runs.record import Job

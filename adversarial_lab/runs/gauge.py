@@ -16,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from adversarial_lab import data
-from adversarial_lab.attacks.standard import STANDARD
-from adversarial_lab.attacks.survivors import BatchAttack
+from adversarial_lab.attacks.evaluation import STANDARD
 from adversarial_lab.certified import certify
-from adversarial_lab.pgd import attack_model
+from adversarial_lab.classifier import evaluating
+from adversarial_lab.pgd import first_wrong
+from adversarial_lab.protocol import Search, search_of
 from adversarial_lab.runs import certified, cka, robust
 from adversarial_lab.runs.classifier import NETWORKS, USUAL_NETWORK, train_network
 from adversarial_lab.runs.clock import ProbeTimeUp, TimeUp, limit
@@ -37,7 +38,7 @@ from adversarial_lab.runs.speed import (
     speed,
 )
 from adversarial_lab.threat import ThreatModel
-from adversarial_lab.training import evaluating, fit_path
+from adversarial_lab.training import fit_path
 
 SECONDS = 120.0  # at most
 COMPILING = 0.7  # of these, at most, until a compiled network has taken its steps
@@ -128,10 +129,10 @@ def _evaluation(config: robust.Config, device: torch.device, found: Measured) ->
     model = speed(device, "plain").place(_network(config)).eval()
     with float32_is_strict():
         found.strict = _pgd_step(model, x, threat, device)
-        with evaluating(model):
-            y = model(x).argmax(1)
+        with evaluating(model) as network:
+            y = network(x).argmax(1)
             found.attacks = {
-                name: _attack(attack, partial(_clock, device), model, x, y, threat)
+                name: _attack(attack, partial(_clock, device), network, x, y, threat)
                 for name, attack in STANDARD.items()
             }
 
@@ -142,13 +143,17 @@ def _pgd_step(
     """Seconds of a step of PGD, an image; the second of two attacks counts."""
     with torch.no_grad():
         y = torch.cat([model(part).argmax(1) for part in x.split(batch or len(x))])
-    attack = partial(attack_model, steps=2, stop_when_fooled=False, batch_size=batch)
-    work = partial(attack, model, x, y, threat, rng=torch.Generator().manual_seed(0))
-    return [_clock(device, work) for _ in range(2)][1] / (3 * len(x))  # the end is looked at too
+    start = threat.sample(x, torch.Generator().manual_seed(0))
+    parts = [v.split(batch or len(x)) for v in (x, y, start)]
+    with evaluating(model) as network:
+        attack = partial(first_wrong, network, threat=threat, steps=2, stop_when_fooled=False)
+        work = lambda: [attack(a, b, start=z) for a, b, z in zip(*parts, strict=True)]  # noqa: E731
+        taken = [_clock(device, work) for _ in range(2)][1]
+    return taken / (3 * len(x))  # the end is looked at too
 
 
 def _attack(
-    attack: BatchAttack,
+    attack: Search,
     clock: Callable[[Callable], float],
     model: nn.Module,
     x: Tensor,
@@ -159,7 +164,7 @@ def _attack(
     settings = attack.keywords  # type: ignore[attr-defined]
     unit = next(name for name in FEW if name in settings)
     few = {unit: FEW[unit]} | {name: 1 for name in ("targets",) if name in settings}
-    short = Fast(attack, **few)
+    short = search_of(Fast(attack, **few))
     taken = clock(lambda: short(model, x, y, threat, rng=torch.Generator().manual_seed(0)))
     return taken / len(x) / FEW[unit] * settings[unit] * settings.get("targets", 1)
 

@@ -32,6 +32,7 @@ from adversarial_lab.pgd import attack_model, pgd
 from adversarial_lab.threat import ThreatModel
 from adversarial_lab.trades import decompose
 
+pytestmark = pytest.mark.slow
 LINF, L2 = ThreatModel(norm="linf", eps=0.1), ThreatModel(norm="l2", eps=0.8)
 
 

@@ -24,7 +24,7 @@ CHAPTER = (
     "transport",  # 17.6.4 to 17.6.6
 )
 LECTURE = ("robust_objectives", "multimarginal", "barycenter", "meanfield")
-SHARED = ("threat", "norms", "measures", "training", "nets", "data")
+SHARED = ("threat", "norms", "measures", "classifier", "protocol", "training", "nets", "data")
 SHOWN = ("explore", "figures", "show", "quiz")
 WORK = ("address", "demos", "exercises", "files", "needs", "records", "runs")
 

@@ -7,19 +7,18 @@ what has fallen.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
+from adversarial_lab.classifier import Labels, Model, slope
+from adversarial_lab.protocol import Attacked, LogitLoss, cross_entropy, trial
 from adversarial_lab.threat import Points, Rng, ThreatModel
-from adversarial_lab.training import Labels, PerExample, check_logits, evaluating
+from adversarial_lab.training import PerExample
 
-LogitLoss = Callable[[Tensor, Tensor], Tensor]  # logits (n, k), labels (n,) -> (n,)
 SCALE = 1024.0  # a power of 2, so no step depends on it; float16 loses gradients below 6e-8
 
 
@@ -32,21 +31,28 @@ def ascend(
     averaged: each example keeps a gradient of its own size (a mean underflows in half precision).
     Raises ValueError if f is not per example or its gradient is NaN.
     """
-    z = z.detach().requires_grad_()
-    value = f(z)
-    if value.shape != (len(z),) or not value.requires_grad:
-        raise ValueError(
-            f"f must return one differentiable value per example, shape ({len(z)},), got shape"
-            f" {tuple(value.shape)}, requires_grad={value.requires_grad}"
-        )
-    (g,) = torch.autograd.grad(SCALE * value.sum(), z)
+    g = _gradient(f, z)
+    return threat.project(x.detach(), threat.step(z.detach(), g, step_size, rng))
+
+
+def _gradient(f: PerExample, z: Tensor) -> Tensor:
+    """Of f at z, times `SCALE`; checked."""
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        value = f(z)
+        if value.shape != (len(z),) or not value.requires_grad:
+            raise ValueError(
+                f"f must return one differentiable value per example, shape ({len(z)},), got shape"
+                f" {tuple(value.shape)}, requires_grad={value.requires_grad}"
+            )
+        g = slope(SCALE * value, z)
     if g.isnan().any():
         bad = int(g.isnan().flatten(1).any(1).sum())
         raise ValueError(
             f"f has a NaN gradient in {bad} of {len(z)} examples: an attack"
             " that cannot move proves nothing (Section 17.2)"
         )
-    return threat.project(x, threat.step(z.detach(), g, step_size, rng))
+    return g
 
 
 def pgd_path(
@@ -65,17 +71,25 @@ def pgd_path(
     eps long and cannot cross the ball from a random start. start: x^(0), by default uniform in the
     ball (`threat.sample`); it is projected first. Raises ValueError on bad input (`threat.check`).
     """
-    threat.check(x)
-    step_size = _step_size(threat, steps, step_size)
-    if start is not None and (start.shape != x.shape or not start.isfinite().all()):
-        raise ValueError(
-            f"start must be finite and of x's shape {tuple(x.shape)}, got {tuple(start.shape)}"
-        )
-    z = threat.sample(x, rng) if start is None else threat.project(x, start)
+    step_size = _checked(threat, x, steps, step_size, start)
+    x = x.detach()
+    z = threat.sample(x, rng) if start is None else threat.project(x, start.detach())
     yield z
     for _ in range(steps):
         z = ascend(f, z, x, threat, step_size, rng)
         yield z
+
+
+def _checked(
+    threat: ThreatModel, x: Tensor, steps: int, step_size: float | None, start: Tensor | None
+) -> float:
+    """The step size, if all of them make sense."""
+    threat.check(x)
+    if start is not None and (start.shape != x.shape or not start.isfinite().all()):
+        raise ValueError(
+            f"start must be finite and of x's shape {tuple(x.shape)}, got {tuple(start.shape)}"
+        )
+    return _step_size(threat, steps, step_size)
 
 
 def _step_size(threat: ThreatModel, steps: int, step_size: float | None) -> float:
@@ -145,7 +159,7 @@ def noise_fgsm(
     low, high = threat.box or (-float("inf"), float("inf"))
     reach = noise * threat.eps + step_size
     wide = replace(threat, eps=noise * threat.eps, box=None)
-    start = wide.sample(x, rng).clamp(low, high)
+    start = wide.sample(x.detach(), rng).clamp(low, high)
     return ascend(f, start, x, wide.with_eps(reach), step_size, rng).clamp(low, high)
 
 
@@ -158,108 +172,72 @@ def strongest(f: PerExample, candidates: Iterable[Points]) -> Points:
     best = next(rest, None)
     if best is None:
         raise ValueError("candidates must hold at least one batch, got none")
-    value = torch.no_grad()(f)  # a candidate may need a gradient to be made, so only f goes without
+    best = best.detach()
+    value = torch.no_grad()(lambda z: f(z.clone()))  # f may write into what it is given
     highest = value(best)
     for z in rest:
         here = value(z)
         better = (here > highest).view(-1, *[1] * (z.ndim - 1))
-        best, highest = torch.where(better, z, best), torch.maximum(here, highest)
+        best, highest = torch.where(better, z.detach(), best), torch.maximum(here, highest)
     return best
 
 
-@dataclass(frozen=True)
-class Attacked:
-    """What an attack on a classifier found: `z` breaks the example wherever `fooled` is True."""
-
-    z: Tensor
-    fooled: Bool[Tensor, " n"]
-
-    @property
-    def robust_accuracy(self) -> float:
-        """Share of the examples that the attack could not break."""
-        return int((~self.fooled).sum()) / len(self.fooled)
-
-
-def cross_entropy(logits: Float[Tensor, "n k"], y: Labels) -> Float[Tensor, " n"]:
-    r"""$\ell(h(x),y)=-\log p_y$ in nats, per example: what PGD ascends unless told otherwise."""
-    return F.cross_entropy(logits, y, reduction="none")
-
-
 def attack_model(
-    model: nn.Module,
+    model: Model,
     x: Points,
-    y: Labels,
+    y: Tensor,
     threat: ThreatModel,
     *,
     steps: int,
     step_size: float | None = None,
     restarts: int = 1,
-    rng: Rng = None,
     loss: LogitLoss = cross_entropy,
-    stop_when_fooled: bool = True,
+    rng: Rng = None,
     batch_size: int | None = None,
 ) -> Attacked:
     """Robust accuracy under PGD, Section 17.1.1: an example falls at its first wrong iterate.
 
-    The clean input and every iterate of every restart count. With `stop_when_fooled` a fallen
-    example leaves the batch: the same answer for less work, since every start is drawn for all
-    examples (in l2, up to the random directions taken where a gradient is zero). loss: (logits, y)
-    -> (n,). batch_size: by default 200 on a CPU (it fits the cache), 1,000 elsewhere. Every z that
-    counts is verified once more: inside N(x), and wrong. Raises ValueError on inputs, labels,
-    logits or gradients that make no sense.
+    The clean input and every iterate of every restart count. A fallen example leaves the batch:
+    the same answer for less work, since every start is drawn for all examples (in l2, up to the
+    random directions taken where a gradient is zero). loss: (logits, y) -> (n,). batch_size: by
+    default 200 on a CPU (it fits the cache), 1,000 elsewhere. Every z that counts is `verified`.
+    Raises ValueError on inputs, labels, logits or gradients that make no sense.
     """
-    threat.check(x)
     if restarts < 1 or (batch_size is not None and batch_size < 1):
         raise ValueError(
             f"restarts and batch_size must be >= 1, got restarts={restarts}, {batch_size=}"
         )
-    if len(y) != len(x):
-        raise ValueError(f"y must hold one label per example, got {len(y)} for {len(x)} examples")
     size = batch_size or (200 if x.device.type == "cpu" else 1000)
     step_size = _step_size(threat, steps, step_size)
-    one_step = partial(ascend, threat=threat, step_size=step_size, rng=rng)
-    follow = partial(
-        _follow, model, one_step=one_step, loss=loss, steps=steps, stop=stop_when_fooled
-    )
-    with evaluating(model):
-        logits = _logits(model, x, size)
-        check_logits(logits, y)
-        z, fooled = x.clone(), logits.argmax(1) != y
+    search = partial(first_wrong, steps=steps, step_size=step_size, loss=loss, rng=rng)
+    with trial(model, x, y, threat, size) as t:
+        found = t.clean()
         for _ in range(restarts):
-            start = threat.sample(x, rng)
-            for rows in _rows(~fooled, size):
-                z[rows], fooled[rows] = follow(x[rows], y[rows], start[rows])
-        for rows in _rows(fooled, size):
-            again = _logits(model, z[rows], size).argmax(1) != y[rows]
-            fooled[rows] = again & threat.contains(x[rows], z[rows])
-    return Attacked(z, fooled)
+            found = t.pursue(search, found, threat.sample(t.x, rng))
+    return found
 
 
-def _rows(chosen: Tensor, size: int) -> Sequence[Tensor]:
-    """The chosen rows in batches; none, not one empty batch, if there are none."""
-    rows = chosen.nonzero().squeeze(1)
-    return rows.split(size) if len(rows) else ()
-
-
-@torch.no_grad()
-def _logits(model: nn.Module, x: Tensor, size: int) -> Tensor:
-    return torch.cat([model(part) for part in x.split(size)])
-
-
-def _follow(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    z: Tensor,
+def first_wrong(
+    model: Model,
+    x: Points,
+    y: Labels,
+    threat: ThreatModel,
+    start: Points,
     *,
-    loss: LogitLoss,
     steps: int,
-    stop: bool,
-    one_step: Callable[..., Tensor],
-) -> tuple[Tensor, Tensor]:
-    """One restart from z: per example the first wrong iterate, else the last; and who is wrong."""
-    end, fooled = z.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    rows = torch.arange(len(x), device=x.device)
+    step_size: float | None = None,
+    loss: LogitLoss = cross_entropy,
+    stop_when_fooled: bool = True,
+    rng: Rng = None,
+) -> Points:
+    """PGD from `start`: per example its first wrong iterate, else its last.
+
+    stop_when_fooled: a fallen example leaves the batch; False does all the work for the same
+    answer. Call it inside `evaluating(model)`.
+    """
+    step_size = _step_size(threat, steps, step_size)
+    rows, z, end = torch.arange(len(x), device=x.device), start, start.clone()
+    fallen = torch.zeros(len(x), dtype=torch.bool, device=x.device)
     for k in range(steps + 1):
         logits: list[Tensor] = []  # the pass that gives the gradient also tells who is fooled
 
@@ -267,15 +245,15 @@ def _follow(
             logits.append(model(v))
             return loss(logits[0], y)
 
-        ahead = one_step(value, z, x) if k < steps else z
+        ahead = ascend(value, z, x, threat, step_size, rng) if k < steps else z
         wrong = (logits[0] if logits else model(z)).detach().argmax(1) != y
-        new = wrong & ~fooled[rows]
-        end[rows[new]], fooled[rows[new]] = z[new], True
+        new = wrong & ~fallen[rows]
+        end[rows[new]], fallen[rows[new]] = z[new], True
         z = ahead
-        if stop and new.any():
+        if stop_when_fooled and new.any():
             rows, x, y, z = rows[~new], x[~new], y[~new], z[~new]
         if not len(rows):
             break
-    still = ~fooled[rows]
+    still = ~fallen[rows]
     end[rows[still]] = z[still]
-    return end, fooled
+    return end

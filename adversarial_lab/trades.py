@@ -5,6 +5,7 @@ is what functions take. $\beta$ is $1/\lambda$ in the paper.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,9 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from adversarial_lab.classifier import Model
 from adversarial_lab.pgd import attack_model, pgd
+from adversarial_lab.protocol import Attacked
 from adversarial_lab.threat import Points, Rng, ThreatModel, normal_like
 from adversarial_lab.training import (
     Attack,
@@ -108,16 +111,24 @@ class Risks:
     n: int
 
 
-def decompose(model: nn.Module, x: Points, y: Labels, threat: ThreatModel, **attack: Any) -> Risks:
+def decompose(
+    model: Model,
+    x: Points,
+    y: Tensor,
+    threat: ThreatModel,
+    *,
+    attack: Callable[..., Attacked] = attack_model,
+    **settings: Any,
+) -> Risks:
     r"""$R_{\mathrm{rob}}=R_{\mathrm{nat}}+R_{\mathrm{bdy}}$ for 0-1 loss, Section 17.3.1.
 
-    attack: settings of `pgd.attack_model`, whose search bounds boundary and robust from below.
+    attack: any attack on a classifier, with its settings; what it finds bounds boundary and robust
+    from below.
     """
-    fooled = attack_model(model, x, y, threat, **attack).fooled
-    with attacking(model), torch.no_grad():
-        wrong = torch.cat([model(part).argmax(1) for part in x.split(1000)]) != y
+    found = attack(model, x, y, threat, **settings)
     natural, boundary, robust = (
-        int(event.sum()) / len(x) for event in (wrong, fooled & ~wrong, fooled)
+        int(event.sum()) / len(x)
+        for event in (found.natural, found.fooled & ~found.natural, found.fooled)
     )
     return Risks(natural, boundary, robust, n=len(x))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -23,75 +23,15 @@ from torch.optim.lr_scheduler import LRScheduler, MultiStepLR, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm.auto import tqdm
 
+from adversarial_lab.classifier import Labels, attacking, check_logits
 from adversarial_lab.files import whole
 from adversarial_lab.threat import Points, ThreatModel
 
-Labels = Int[Tensor, " n"]
 Scalar = Float[Tensor, ""]
 PerExample = Callable[[Tensor], Tensor]  # (n, *d) -> (n,), one value per example
 Attack = Callable[[PerExample, Tensor, ThreatModel], Tensor]
 Objective = Callable[..., Tensor]  # (model, x, y, **what ramp gives) -> scalar
 Row = dict[str, float]
-
-
-@contextmanager
-def attacking(model: nn.Module) -> Iterator[None]:
-    """Eval mode, parameters frozen: only the input has a gradient. Both restored on exit."""
-    modes = [(m, m.training) for m in model.modules()]
-    flags = [(p, p.requires_grad) for p in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
-
-
-@contextmanager
-def evaluating(
-    model: nn.Module, layout: torch.memory_format = torch.channels_last
-) -> Iterator[None]:
-    """`attacking`, with convolutions stored in a layout of their own.
-
-    Channels last takes up to a fifth off an attack by gradients on a CPU; forward passes alone
-    are faster in torch's own order, `torch.contiguous_format`.
-    """
-    kept = [(p, p.data) for p in model.parameters() if p.ndim == 4]
-    with attacking(model):
-        try:
-            for parameter, data in kept:
-                parameter.data = data.contiguous(memory_format=layout)
-            yield
-        finally:
-            for parameter, data in kept:
-                parameter.data = data
-
-
-def check_logits(logits: Tensor, y: Tensor) -> None:
-    """Raise ValueError unless logits (n, k) and labels y (n,) belong together."""
-    n = len(y)
-    if y.ndim != 1 or y.is_floating_point():
-        raise ValueError(f"y must be integer labels (n,), got {y.dtype} of shape {tuple(y.shape)}")
-    if logits.ndim != 2 or logits.shape[0] != n or logits.shape[1] < 2:
-        raise ValueError(
-            f"model must return logits of shape (n, k) for {n} labels, got {tuple(logits.shape)}"
-        )
-    if y.min() < 0 or y.max() >= logits.shape[1]:
-        raise ValueError(
-            f"y must hold labels 0..{logits.shape[1] - 1}, got {int(y.min())}..{int(y.max())}"
-        )
-    if not logits.isfinite().all():
-        bad = int((~logits.isfinite()).flatten(1).any(1).sum())
-        raise ValueError(
-            f"model must return finite logits, got NaN or inf for {bad} of {n} examples"
-        )
-    if (logits >= 0).all() and (logits.sum(1) - 1).abs().max() < 1e-4:
-        raise ValueError(
-            "model must return logits, got probabilities: a second softmax flattens the gradient"
-            " and only looks like robustness (Section 17.2)"
-        )
 
 
 def erm(model: nn.Module, x: Points, y: Labels) -> Scalar:

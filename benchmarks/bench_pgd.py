@@ -20,14 +20,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from adversarial_lab import data, nets
-from adversarial_lab.pgd import attack_model, pgd
+from adversarial_lab.classifier import attacking, evaluating
+from adversarial_lab.pgd import attack_model, first_wrong, pgd
 from adversarial_lab.threat import ThreatModel
-from adversarial_lab.training import attacking
 from benchmarks import harness
 
 LEAN, USUAL = "lean loop", "usual loop"  # autograd.grad on the input alone; loss.backward()
 SPLIT = "lean loop, batches of 200"
-OURS, WHOLE, STOP = "pgd", "attack_model, every step", "attack_model"
+OURS, WHOLE, STOP = "pgd", "first_wrong, every step", "attack_model"
 PEERS = ("foolbox", "torchattacks", "adversarial-robustness-toolbox")
 
 
@@ -102,16 +102,24 @@ def ours(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contende
     return in_batches(attack, x, y, s)
 
 
-def ours_evaluation(
-    stop: bool, model: nn.Module, x: Tensor, y: Tensor, s: Setting
-) -> harness.Contender:
+def ours_evaluation(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
     attack = partial(
         attack_model, model, x, y, ThreatModel(norm="linf", eps=s.eps),
-        steps=s.steps, step_size=s.step_size, batch_size=s.batch_size, stop_when_fooled=stop,
+        steps=s.steps, step_size=s.step_size, batch_size=s.batch_size,
     )  # fmt: skip
+    return lambda seed: attack(rng=torch.Generator().manual_seed(seed)).z
+
+
+def ours_every_step(model: nn.Module, x: Tensor, y: Tensor, s: Setting) -> harness.Contender:
+    threat, size = ThreatModel(norm="linf", eps=s.eps), s.batch_size or 200
+    settings = {"steps": s.steps, "step_size": s.step_size, "stop_when_fooled": False}
 
     def contender(seed: int) -> Tensor:
-        return attack(rng=torch.Generator().manual_seed(seed)).z
+        start = threat.sample(x, torch.Generator().manual_seed(seed))
+        parts = zip(*(v.split(size) for v in (x, y, start)), strict=True)
+        with evaluating(model) as network:
+            found = [first_wrong(network, a, b, threat, z, **settings) for a, b, z in parts]
+        return torch.cat(found)
 
     return contender
 
@@ -154,8 +162,8 @@ MAKERS: dict[str, Callable[..., harness.Contender]] = {
     USUAL: partial(by_hand, usual_loop),
     SPLIT: lambda model, x, y, s: by_hand(lean_loop, model, x, y, replace(s, batch_size=200)),
     OURS: ours,
-    WHOLE: partial(ours_evaluation, False),
-    STOP: partial(ours_evaluation, True),
+    WHOLE: ours_every_step,
+    STOP: ours_evaluation,
     "torchattacks": torchattacks,
     "foolbox": foolbox,
     "adversarial-robustness-toolbox": art,

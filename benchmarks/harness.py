@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -70,6 +70,12 @@ def listen(said: Iterable[str | Promise]) -> list[Promise]:
         else:
             print(item, flush=True)
     return promises
+
+
+def perform(name: str, rounds: int | None) -> list[Promise]:
+    """What `benchmarks.bench_<name>` promises, after it has said what it has to say."""
+    benchmark = import_module(f"benchmarks.bench_{name}").benchmark
+    return listen(benchmark(rounds=rounds) if rounds else benchmark())
 
 
 def closing(promises: Sequence[Promise]) -> str:

@@ -8,14 +8,15 @@ from torch import nn
 
 from adversarial_lab import data, nets
 from adversarial_lab.attacks import (
+    Damping,
     along,
     apgd,
     apgd_path,
     apgd_targets,
     attack_survivors,
     evaluation_path,
-    fab,
     fab_targets,
+    nearest_wrong,
     random_signs,
     square,
     standard_evaluation,
@@ -117,7 +118,7 @@ def test_apgd_stays_in_the_ball_and_drops_the_fooled(net, images, rng):
         assert (state.wrong == (net(state.z).argmax(1) != state.goal)).all()
         sizes.append(len(state.rows))
     assert sizes[0] == 30 > sizes[-1] and sizes == sorted(sizes, reverse=True)
-    z = apgd(net, x, y, threat, steps=20, rng=torch.Generator().manual_seed(0))
+    z = apgd(net, x, y, threat, steps=20, rng=torch.Generator().manual_seed(0)).z
     assert (net(z).argmax(1) != y).sum() >= 30 - sizes[-1] > 0
 
 
@@ -150,7 +151,7 @@ def test_every_target_is_tried_until_one_succeeds(net, images):
     x, y = images
     tried = []
 
-    def attack(model, x, y, threat, target):
+    def attack(model, x, y, target):
         tried.append((len(x), target))
         z = x.clone()
         if len(tried) == 2:  # half of them fall to their second target
@@ -212,7 +213,7 @@ def test_fab_finds_the_distance_to_a_linear_boundary(norm, rng):
     w, x = torch.randn(9, generator=rng), torch.randn(20, 9, generator=rng)
     model, threat = two_classes(w), ThreatModel(norm=norm, eps=9.0, box=None)
     y = model(x).argmax(1)
-    z = fab(model, x, y, threat, target=1 - y, steps=50)
+    z = nearest_wrong(model, x, y, 1 - y, threat, steps=50)
     assert (model(z).argmax(1) != y).all()
     exact = (x @ w).abs() / getattr(Dual, norm)(w)
     torch.testing.assert_close(threat.distance(x, z), exact, rtol=2e-3, atol=1e-5)
@@ -223,8 +224,8 @@ def test_the_backward_step_of_fab_finds_nearer_points(norm, net, images):
     """On a curved boundary; the linear one is found at once, with or without it."""
     x, y = images
     threat = ThreatModel(norm=norm, eps=1.0)
-    attack = partial(fab, net, x, y, threat, target=(y + 1) % 5, steps=20)
-    with_it, without = (threat.distance(x, attack(back=b)) for b in (0.9, 1.0))
+    attack = partial(nearest_wrong, net, x, y, (y + 1) % 5, threat, steps=20)
+    with_it, without = (threat.distance(x, attack(damping=Damping(back=b))) for b in (0.9, 1.0))
     assert (with_it <= without + 1e-4).double().mean() > 0.8 and with_it.mean() < without.mean()
 
 
@@ -233,7 +234,7 @@ def test_fab_does_not_mind_the_scale_of_the_logits(net, images):
     threat = ThreatModel(norm="l2", eps=1.0)
     target = (y + 1) % 5
     near, far = (
-        threat.distance(x, fab(m, x, y, threat, target=target, steps=20))
+        threat.distance(x, nearest_wrong(m, x, y, target, threat, steps=20))
         for m in (net, Scaled(net, 1000.0))
     )
     torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-4)
@@ -261,7 +262,7 @@ def test_square_stays_in_the_ball_and_in_its_budget(norm, rng):
     model = Counting(two_classes(w))
     y = model(x).argmax(1)
     threat = ThreatModel(norm=norm, eps=0.01 if norm == "linf" else 0.05)
-    z = square(model, x, y, threat, queries=60, rng=rng)
+    z = square.search(model, x, y, threat, queries=60, rng=rng)
     assert len(model.seen) == 1 + 60
     assert all(threat.contains(x, seen).all() for seen in model.seen[1:])
     margins = [(m[0, y] - m[0, 1 - y]).item() for m in map(model.model, model.seen[1:])]
@@ -442,7 +443,11 @@ def test_the_hessian_shows_the_way_where_the_gradient_vanishes(rng):
     value, v = top_curvature(f, x, rng=rng)
     torch.testing.assert_close((v @ w).abs(), torch.ones(20))
     torch.testing.assert_close(value, torch.full((20,), 18 / (1 + torch.e**2)))  # 18 p_1
-    second_order = partial(along, directions=v[None])
+
+    def sharpest(model, x, y, threat, rng):
+        return top_curvature(lambda z: cross_entropy(model(z), y), x, rng=rng)[1][None]
+
+    second_order = partial(along, directions=sharpest)
     assert attack_survivors(second_order, model, x, y, threat).robust_accuracy == 0
 
 
@@ -452,10 +457,10 @@ def test_a_line_search_along_the_right_direction_is_exact(norm, rng):
     model, threat = two_classes(w), ThreatModel(norm=norm, eps=0.3, box=None)
     y = model(x).argmax(1)
     direction = (w.sign() if norm == "linf" else w).expand(1, 20, 9)
-    z = along(model, x, y, threat, directions=direction)
+    z = along(model, x, y, threat, directions=lambda *_, rng: direction).z
     lost = (model(x) - model(z)).gather(1, y[:, None]).squeeze(1)
     torch.testing.assert_close(2 * lost, torch.full((20,), 0.3 * getattr(Dual, norm)(w).item()))
-    chance = along(model, x, y, threat, directions=random_signs(x, 5, rng))
+    chance = along(model, x, y, threat, directions=partial(random_signs, count=5), rng=rng).z
     assert threat.contains(x, chance).all()
     assert (model(chance).gather(1, y[:, None]) <= model(x).gather(1, y[:, None])).all()
 
@@ -471,7 +476,8 @@ def test_a_line_search_along_the_right_direction_is_exact(norm, rng):
     ],
 )
 def test_bad_input_is_refused(net, change, message, unchecked):
-    settings = {"model": net, "x": torch.full((3, 1, 6, 6), 0.5), "y": torch.zeros(3).long()}
+    x = torch.full((3, 1, 6, 6), 0.5)
+    settings = {"model": net, "x": x, "y": net(x).argmax(1)}
     settings |= {"threat": ThreatModel(norm="linf", eps=0.1), **change}
     with pytest.raises(ValueError, match=message):
         standard_evaluation(**settings)
@@ -490,17 +496,19 @@ def test_settings_that_make_no_sense_are_refused(net, images, unchecked):
     linf, l1 = ThreatModel(norm="linf", eps=0.1), ThreatModel(norm="l1", eps=0.1)
     with pytest.raises(ValueError, match="steps must be >= 1, got 0"):
         apgd(net, x, y, linf, steps=0)
-    with pytest.raises(ValueError, match="norm must be 'linf' or 'l2' for APGD"):
+    with pytest.raises(ValueError, match="norm must be one of.*for APGD, got 'l1'"):
         apgd(net, x, y, l1, steps=1)
     with pytest.raises(ValueError, match="targets must be >= 1, got 0"):
         apgd_targets(net, x, y, linf, targets=0)
     with pytest.raises(ValueError, match="steps must be >= 1, got 0"):
-        fab(net, x, y, linf, target=y, steps=0)
-    with pytest.raises(ValueError, match=r"queries >= 1, got .* and 0"):
+        nearest_wrong(net, x, y, y, linf, steps=0)
+    with pytest.raises(ValueError, match="norm must be one of.*for FAB, got 'l1'"):
+        fab_targets(net, x, y, l1)
+    with pytest.raises(ValueError, match="queries must be >= 1, got 0"):
         square(net, x, y, linf, queries=0)
     with pytest.raises(ValueError, match="norm must be one of.*for FAB, got 'l1'"):
         to_hyperplane(torch.rand(1, 2), torch.ones(1, 2), torch.ones(1), "l1", None)
     with pytest.raises(ValueError, match="norm must be one of.*for Square"):
         square(net, x, y, l1)
     with pytest.raises(ValueError, match="radii must be >= 1, got 0"):
-        along(net, x, y, linf, directions=x[None], radii=0)
+        along(net, x, y, linf, directions=random_signs, radii=0)

@@ -2,10 +2,12 @@
 
 import inspect
 import json
+import subprocess
 import sys
 from dataclasses import replace
 from functools import partial
 from importlib import import_module
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -195,15 +197,39 @@ def test_all_benchmarks_take_rounds_and_are_run():
         assert any(p.name == "rounds" or p.kind is p.VAR_KEYWORD for p in given), name
 
 
+class Here:
+    """Instead of another process."""
+
+    def __init__(self, *ignored, **settings):
+        pass
+
+    __enter__ = lambda self: self  # noqa: E731
+    __exit__ = lambda self, *error: None  # noqa: E731
+
+    def submit(self, *call):
+        return SimpleNamespace(result=partial(*call))
+
+
 def test_a_benchmark_that_breaks_is_a_promise_missed(monkeypatch, capsys):
     def breaking(rounds):
         yield f"{rounds} rounds"
         raise AssertionError("the bounds differ")
 
     monkeypatch.setattr(bench_cka, "benchmark", breaking)
-    (promise,) = __main__.perform("cka", 2)
+    monkeypatch.setattr(__main__, "ProcessPoolExecutor", Here)
+    (promise,) = [p for p in __main__.benchmark("cka", 2) if isinstance(p, harness.Promise)]
     assert promise.kept is False and promise.of == "cka"
     assert "2 rounds" in (said := capsys.readouterr().out) and "the bounds differ" in said
+
+
+@pytest.mark.slow
+def test_one_of_them_runs_from_the_command_line_and_ends_with_its_table():
+    command = [sys.executable, "-m", "benchmarks", "--only", "trades", "--rounds", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    *_, head, first, second = done.stdout.splitlines()
+    assert head.split() == ["found", "promised"], done.stderr
+    missed = [line for line in (first, second) if "MISSED" in line]
+    assert done.returncode == bool(missed) and "trades" in first and "at least" in second
 
 
 TINY = {"n": 300, "n_slow": 200, "d": 8, "n_wide": 20, "d_wide": 40, "batch_size": 50}

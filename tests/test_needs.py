@@ -42,7 +42,7 @@ SLIDERS = (
     [
         ((*EXTRAS, *DRAWING, "pooch"), ALL.format(draws=DRAWS), "adversarial_lab.runs.sweeps"),
         (DRAWING, QUIZ, "works"),
-        (DRAWING, "import adversarial_lab.figures", "a figure needs matplotlib: pip install '.'"),
+        (DRAWING, "import adversarial_lab.figures", f"a figure needs matplotlib: {advice()}"),
         (("ipywidgets",), SLIDERS, "a figure with sliders, in a notebook, needs ipywidgets: pip"),
     ],
 )

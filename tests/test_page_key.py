@@ -7,7 +7,7 @@ from jupyter_cache import get_cache
 from jupyter_cache.base import CacheBundleIn
 
 from tools.book import ROOT, code_pages, read_page
-from tools.page_key import NAMED, dependencies, page_key, stamped, unexpected
+from tools.page_key import ADDRESS, NAMED, dependencies, page_key, stamped, unexpected
 
 FRONT = "---\nfile_format: mystnb\nkernelspec: {name: python3, display_name: Python 3}\n---\n"
 PAGE = FRONT + "# Title\n\n```{code-cell}\nfrom adversarial_lab.pgd import pgd\n```\n"
@@ -302,6 +302,13 @@ def test_an_edit_costs_what_it_should():
     assert "trades" in trades and len(trades) <= 4
     assert len(rerun("adversarial_lab/threat.py")) > 10
     assert len(rerun("requirements.txt")) == len(code_pages())
+
+
+def test_a_new_address_runs_no_page_again_and_no_page_may_open_it():
+    assert rerun(ADDRESS) == set()
+    for page in code_pages():
+        text = page.read_text(encoding="utf-8")
+        assert unexpected([ROOT / ADDRESS], text) == [ROOT / ADDRESS]
 
 
 def test_every_page_depends_on_its_own_module_and_questions():

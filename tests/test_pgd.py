@@ -5,10 +5,12 @@ import pytest
 import torch
 from torch import nn
 
+from adversarial_lab.classifier import evaluating
 from adversarial_lab.pgd import (
     attack_model,
     cross_entropy,
     fgsm,
+    first_wrong,
     noise_fgsm,
     pgd,
     pgd_path,
@@ -261,12 +263,21 @@ def test_stopping_gives_the_same_answer(net, restarts, rng):
     x, y = torch.rand(300, 3, 4, generator=rng), torch.randint(4, (300,), generator=rng)
     y = torch.where(torch.rand(300, generator=rng) < 0.8, net(x).argmax(1), y)
     threat = ThreatModel(norm="linf", eps=0.15)
-    attack = partial(attack_model, net, x, y, threat, steps=20, restarts=restarts)
-    stop, go = (
-        attack(rng=torch.Generator().manual_seed(5), stop_when_fooled=s) for s in (True, False)
-    )
-    assert torch.equal(stop.fooled, go.fooled) and 20 < stop.fooled.sum() < 280
-    torch.testing.assert_close(stop.z, go.z)
+    rng = torch.Generator().manual_seed(5)
+    stop = attack_model(net, x, y, threat, steps=20, restarts=restarts, rng=rng)
+    rng, right = torch.Generator().manual_seed(5), net(x).argmax(1) == y
+    go, fooled = x.clone(), ~right
+    for _ in range(restarts):  # every example, every step: the first wrong point or the last
+        f = lambda z: cross_entropy(net(z), y)  # noqa: E731
+        for z in pgd_path(f, x, threat, steps=20, rng=rng):
+            go[~fooled] = z[~fooled]
+            fooled |= net(z).argmax(1) != y
+    assert torch.equal(stop.fooled, fooled) and 20 < stop.fooled.sum() < 280
+    torch.testing.assert_close(stop.z, go)
+    with evaluating(net) as model:
+        start = threat.sample(x, torch.Generator().manual_seed(5))
+        search = partial(first_wrong, model, x[right], y[right], threat, start[right], steps=20)
+        torch.testing.assert_close(search(), search(stop_when_fooled=False))
     assert threat.contains(x, stop.z).all()
     assert torch.equal(net(stop.z).argmax(1) != y, stop.fooled)
 

@@ -20,6 +20,8 @@ TEXT = "## Section\n\nChecked: {notebook}`exercises/pgd`. Shown: {notebook}`demo
 LAB = Address("an-author/the-lab", site="https://an-author.github.io/the-lab/")
 HERE = "To run this page on your own computer: in a copy of the project, pip install . jupyterlab"
 
+pytestmark = pytest.mark.slow  # Sphinx, three times
+
 
 @pytest.fixture
 def project(tmp_path):

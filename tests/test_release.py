@@ -18,7 +18,10 @@ from tools.book import ROOT
 
 LAB = Address("an-author/the-lab", site="https://an-author.github.io/the-lab/")
 WORKFLOW = ROOT / ".github/workflows/publish.yml"
-pytestmark = pytest.mark.skipif(not shutil.which("git"), reason="git is not installed")
+pytestmark = [
+    pytest.mark.slow,  # wheels are built
+    pytest.mark.skipif(not shutil.which("git"), reason="git is not installed"),
+]
 
 
 def git(root, *arguments):

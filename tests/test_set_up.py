@@ -13,10 +13,10 @@ from nbclient.exceptions import CellExecutionError
 
 from adversarial_lab import address
 from adversarial_lab.address import Address, notebooks
+from adversarial_lab.exercises.notebooks import STUDENTS
 from tools.book import ROOT
 
 LAB = Address("an-author/the-lab", tag="v9.9", site="https://an-author.github.io/the-lab/")
-CHECK = "\n\nfrom adversarial_lab import check"
 KERNEL = "import IPython, ipywidgets\nprint(IPython.__version__, ipywidgets.__version__)"
 SAY = "import adversarial_lab\nprint(adversarial_lab.__version__, adversarial_lab.__file__)"
 PROJECT = """
@@ -30,6 +30,8 @@ requires-python = ">=3.11"
 [tool.hatch.build.targets.wheel]
 packages = ["adversarial_lab"]
 """
+
+pytestmark = pytest.mark.slow  # kernels, and pip
 
 
 def first_cell(name, here):
@@ -106,7 +108,7 @@ def test_all_notebooks_begin_alike():
     """So that each test below can take one of them."""
     names = [p.relative_to(ROOT / "notebooks") for p in (ROOT / "notebooks").rglob("*.ipynb")]
     first = {first_cell(name.with_suffix("").as_posix(), LAB) for name in names}
-    code = {cell.split("\n", 2)[2].removesuffix(CHECK) for cell in first}
+    code = {cell.split("\n", 2)[2].removesuffix(f"\n\n{STUDENTS}") for cell in first}
     assert len(first) == len(names) > 20 and len(code) == 1
     assert code.pop().endswith(f'\n\n\nset_up("{LAB.requirement}")')
 

@@ -1,8 +1,8 @@
 """Kernels for the pages, forked from one process that has imported torch, and what they open.
 
 A dozen kernels would import torch, scipy and matplotlib a dozen times, at five seconds each. They
-are forked instead from a server that has done so once and has run nothing else. Nothing of the
-library is among it: every kernel imports that itself, so that the files it opens are its page's.
+are forked instead from a server that has done so once and has run nothing else. The library is
+not shared: every kernel imports it itself, so that the files it opens are those of its page.
 """
 
 import multiprocessing
@@ -25,6 +25,8 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbformat import NotebookNode
 
+from tools.imports import PACKAGE
+
 LOG = "ADVERSARIAL_LAB_OPENED"  # the file in which a kernel notes the files that it opens
 IMPORTED = [
     "ipykernel.kernelapp",
@@ -40,7 +42,7 @@ IMPORTED = [
     "tqdm.auto",
 ]
 KERNELS = multiprocessing.get_context("forkserver")
-KERNELS.set_forkserver_preload([__name__, *IMPORTED])
+KERNELS.set_forkserver_preload(["tools.build_book", *IMPORTED])
 
 
 @dataclass(frozen=True)
@@ -107,6 +109,8 @@ class Kernel(KERNELS.Process):  # type: ignore[name-defined]
         os.chdir(self.folder)
         os.environ.clear()
         os.environ.update(self.environment)
+        for name in [n for n in sys.modules if n.split(".")[0] == PACKAGE]:
+            del sys.modules[name]  # the build has imported it, the page has not
         note_opened_files(self.environment[LOG])
         IPKernelApp.launch_instance(argv=self.command[self.command.index("-f") :])
 
@@ -146,8 +150,6 @@ def note_opened_files(log: str) -> None:
         if event == "open" and isinstance(arguments[0], str | bytes | os.PathLike):
             note(arguments[0])
 
-    for path in filter(None, (getattr(m, "__file__", None) for m in sys.modules.values())):
-        note(path)
     sys.addaudithook(hook)
     safetensors.torch.safe_open = _telling(note, safetensors.torch.safe_open)  # type: ignore
 

@@ -29,6 +29,8 @@ from tools.book import ROOT, is_executed, read_page
 from tools.imports import PACKAGE, Asked, Module, Use, asked, read
 
 RESULTS = "book/results"
+# Told by errors alone, so a new address runs no page again; a page that opens it stops the build.
+ADDRESS = f"{PACKAGE}/address/address.toml"
 # Functions that load the module or read the files that their first argument names. What their own
 # modules do to this end is charged to those who call them, and not to all who import these.
 NAMED = {
@@ -74,7 +76,7 @@ def dependencies(text: str, root: Path = ROOT) -> set[Path]:
     statements = [line for cell in cells for line in _statements(cell)]
     found = _Reached(root)
     found.follow(asked(ast.Module(statements, [])))
-    return found.files() | {root / "requirements.txt"}
+    return (found.files() | {root / "requirements.txt"}) - {root / ADDRESS}
 
 
 def unexpected(opened: Iterable[Path], text: str, root: Path = ROOT) -> list[Path]:

@@ -10,13 +10,13 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adversarial_lab.attacks.margins import targeted_dlr
 from adversarial_lab.attacks.targets import each_target
-from adversarial_lab.pgd import cross_entropy
+from adversarial_lab.classifier import Labels, Model, slope
+from adversarial_lab.protocol import Undefined, cross_entropy, verified_attack
 from adversarial_lab.threat import Points, Rng, ThreatModel
-from adversarial_lab.training import Labels
 
 Goal = Callable[[Tensor, Tensor], Tensor]  # logits (n, k), goal labels -> (n,), to be maximised
 
@@ -47,7 +47,7 @@ class State:
 
 
 def apgd_path(
-    model: nn.Module,
+    model: Model,
     x: Points,
     goal: Tensor,
     threat: ThreatModel,
@@ -61,7 +61,7 @@ def apgd_path(
     r"""Yields the state at $x^{(0)},\dots,x^{(K)}$ of Algorithm 1; the fooled leave it.
 
     goal: what `loss` gets beside the logits: y, or columns (y, t). start: x^(0), by default
-    uniform in the ball. Call it inside `attacking(model)`.
+    uniform in the ball. Call it inside `evaluating(model)`.
     """
     _check(threat, steps)
     look = partial(_look, model, loss)
@@ -79,31 +79,24 @@ def apgd_path(
     yield state
 
 
+@verified_attack
 def apgd(
-    model: nn.Module,
+    model: Model,
     x: Points,
     y: Labels,
     threat: ThreatModel,
     *,
     loss: Goal = cross_entropy,
-    target: Labels | None = None,
     steps: int = 100,
     rng: Rng = None,
 ) -> Points:
-    """APGD of one batch: per example its first wrong iterate, else the one with the largest loss.
-
-    With a target class, `loss` gets the columns (y, target), as `targeted_dlr` wants them.
-    """
-    goal = y if target is None else torch.stack([y, target], 1)
-    z = x.clone()
-    for state in apgd_path(model, x, goal, threat, loss=loss, steps=steps, rng=rng):
-        z[state.rows[state.wrong]] = state.z[state.wrong]
-    z[state.rows[~state.wrong]] = state.best[~state.wrong]
-    return z
+    """APGD: per example its first wrong iterate, else the one with the largest loss."""
+    return towards(model, x, y, threat, loss=loss, steps=steps, rng=rng)
 
 
+@verified_attack
 def apgd_targets(
-    model: nn.Module,
+    model: Model,
     x: Points,
     y: Labels,
     threat: ThreatModel,
@@ -112,9 +105,24 @@ def apgd_targets(
     steps: int = 100,
     rng: Rng = None,
 ) -> Points:
-    """APGD-T: `apgd` on `targeted_dlr` towards each of the likeliest wrong classes at x in turn."""
-    attack = partial(apgd, loss=targeted_dlr, steps=steps, rng=rng)
+    """APGD-T: APGD on `targeted_dlr` towards each of the likeliest wrong classes at x in turn."""
+
+    def attack(model: Model, x: Points, y: Labels, target: Labels) -> Points:
+        goal = torch.stack([y, target], 1)
+        return towards(model, x, goal, threat, loss=targeted_dlr, steps=steps, rng=rng)
+
     return each_target(attack, model, x, y, threat, targets=targets)
+
+
+def towards(
+    model: Model, x: Points, goal: Tensor, threat: ThreatModel, *, loss: Goal, steps: int, rng: Rng
+) -> Points:
+    """Per example the first wrong iterate of `apgd_path`, else the one with the largest loss."""
+    z = x.clone()
+    for state in apgd_path(model, x, goal, threat, loss=loss, steps=steps, rng=rng):
+        z[state.rows[state.wrong]] = state.z[state.wrong]
+    z[state.rows[~state.wrong]] = state.best[~state.wrong]
+    return z
 
 
 def checkpoints(steps: int) -> dict[int, int]:
@@ -131,15 +139,16 @@ def _check(threat: ThreatModel, steps: int) -> None:
     if steps < 1:
         raise ValueError(f"steps must be >= 1, got {steps}")
     if threat.norm not in ("linf", "l2"):
-        raise ValueError(f"norm must be 'linf' or 'l2' for APGD, got {threat.norm!r}")
+        raise Undefined(f"norm must be one of ['l2', 'linf'] for APGD, got {threat.norm!r}")
 
 
-def _look(model: nn.Module, loss: Goal, z: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _look(model: Model, loss: Goal, z: Tensor, goal: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Value and gradient at z, and whether z is misclassified, from one pass."""
-    z = z.detach().requires_grad_()
-    logits = model(z)
-    value = loss(logits, goal)
-    (g,) = torch.autograd.grad(value.sum(), z)
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        logits = model(z)
+        value = loss(logits, goal)
+        g = slope(value, z)
     y = goal if goal.ndim == 1 else goal[:, 0]
     return value.detach(), g, logits.detach().argmax(1) != y
 

@@ -7,17 +7,19 @@ move the hyperplane, and no radius enters: FAB measures a distance.
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from adversarial_lab.attacks.margins import margin
 from adversarial_lab.attacks.targets import each_target
+from adversarial_lab.classifier import Labels, Model, slope
 from adversarial_lab.norms import row_of
+from adversarial_lab.protocol import Undefined, verified_attack
 from adversarial_lab.threat import Box, Points, Rng, ThreatModel
-from adversarial_lab.training import Labels
 
 # how far the coordinates of the shortest way go beside each other
 SPEEDS: dict[str, Callable[[Tensor], Tensor]] = {"linf": torch.ones_like, "l2": torch.abs}
@@ -52,47 +54,18 @@ def to_hyperplane(
     return way * torch.minimum(s * size, room)
 
 
-def fab(
-    model: nn.Module,
-    x: Points,
-    y: Labels,
-    threat: ThreatModel,
-    *,
-    target: Labels,
-    steps: int = 100,
-    stop_within: float = 0.0,
-    share: float = 0.1,
-    overshoot: float = 1.05,
-    back: float = 0.9,
-    rng: Rng = None,
-) -> Points:
-    """The nearest wrong point found on the way to the boundary between y and target, else x.
+@dataclass(frozen=True)
+class Damping:
+    r"""How FAB is drawn back to x: $\alpha_{\max}$, $\eta$ and $\beta$ of Algorithm 1."""
 
-    Of the threat only norm and box are used. stop_within: an example is done once it is broken
-    within this distance. share, overshoot, back: alpha_max, eta, beta of Algorithm 1, where every
-    step is drawn towards x and every wrong point is pulled back towards it. rng: not used.
-    """
-    if steps < 1:
-        raise ValueError(f"steps must be >= 1, got {steps}")
-    best, nearest = x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
-    rows, z = torch.arange(len(x), device=x.device), x
-    for _ in range(steps):
-        z = _step(model, x[rows], z, y[rows], target[rows], threat, share, overshoot)
-        wrong = _wrong(model, z, y[rows])
-        away = threat.distance(x[rows], z)
-        nearer = wrong & (away < nearest[rows])
-        best[rows[nearer]], nearest[rows[nearer]] = z[nearer], away[nearer]
-        pull = torch.where(wrong, back, 1.0).view(-1, *[1] * (x.ndim - 1))
-        open_ = nearest[rows] > stop_within
-        z = (x[rows] + pull * (z - x[rows]))[open_]
-        rows = rows[open_]
-        if not len(rows):
-            break
-    return _refine(model, x, y, best, nearest, stop_within)
+    share: float = 0.1  # at most so much of a step goes from x, the rest from z
+    overshoot: float = 1.05  # of the way to the hyperplane
+    back: float = 0.9  # of its way from x is left to a point that was wrong
 
 
+@verified_attack
 def fab_targets(
-    model: nn.Module,
+    model: Model,
     x: Points,
     y: Labels,
     threat: ThreatModel,
@@ -101,45 +74,83 @@ def fab_targets(
     steps: int = 100,
     rng: Rng = None,
 ) -> Points:
-    """FAB-T: `fab` towards each of the likeliest wrong classes at x, until broken within eps."""
-    attack = partial(fab, steps=steps, stop_within=threat.eps)
+    """FAB-T: `nearest_wrong` towards each of the likeliest wrong classes at x, until one breaks."""
+
+    def attack(model: Model, x: Points, y: Labels, target: Labels) -> Points:
+        return nearest_wrong(model, x, y, target, threat, steps=steps, stop_within=threat.eps)
+
     return each_target(attack, model, x, y, threat, targets=targets)
 
 
-def _step(
-    model: nn.Module,
-    x: Tensor,
-    z: Tensor,
-    y: Tensor,
-    target: Tensor,
+def nearest_wrong(
+    model: Model,
+    x: Points,
+    y: Labels,
+    target: Labels,
     threat: ThreatModel,
-    share: float,
-    overshoot: float,
+    *,
+    steps: int = 100,
+    stop_within: float = 0.0,
+    damping: Damping = Damping(),  # noqa: B008 - frozen
+) -> Points:
+    """The nearest wrong point found on the way to the boundary between y and target, else x.
+
+    A measure of distance, and of the threat only norm and box are used: the attack within eps is
+    `fab_targets`. stop_within: an example is done once it is broken within this distance. Call it
+    inside `evaluating(model)`.
+    """
+    _check(threat, steps)
+    best, nearest = x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
+    rows, z = torch.arange(len(x), device=x.device), x
+    for _ in range(steps):
+        z = _step(model, x[rows], z, torch.stack([y, target], 1)[rows], threat, damping)
+        wrong = _wrong(model, z, y[rows])
+        away = threat.distance(x[rows], z)
+        nearer = wrong & (away < nearest[rows])
+        best[rows[nearer]], nearest[rows[nearer]] = z[nearer], away[nearer]
+        pull = torch.where(wrong, damping.back, 1.0).view(-1, *[1] * (x.ndim - 1))
+        open_ = nearest[rows] > stop_within
+        z = (x[rows] + pull * (z - x[rows]))[open_]
+        rows = rows[open_]
+        if not len(rows):
+            break
+    return _refine(model, x, y, best, nearest, stop_within)
+
+
+def _check(threat: ThreatModel, steps: int) -> None:
+    if steps < 1:
+        raise ValueError(f"steps must be >= 1, got {steps}")
+    if threat.norm not in ("linf", "l2"):
+        raise Undefined(f"norm must be one of ['l2', 'linf'] for FAB, got {threat.norm!r}")
+
+
+def _step(
+    model: Model, x: Tensor, z: Tensor, goal: Tensor, threat: ThreatModel, damping: Damping
 ) -> Tensor:
     """Towards the tangent's hyperplane from z and from x, the two mixed by their distances."""
-    z = z.detach().requires_grad_()
-    logits = model(z)
-    right, rival = logits.gather(1, torch.stack([y, target], 1)).unbind(1)
-    gap = right - rival
-    (w,) = torch.autograd.grad(gap.sum(), z)
+    with torch.enable_grad():
+        z = z.detach().requires_grad_()
+        right, rival = model(z).gather(1, goal).unbind(1)
+        gap = right - rival
+        w = slope(gap, z)
     gap, z, w, flat = gap.detach(), z.detach().flatten(1), w.flatten(1), x.flatten(1)
     project = partial(to_hyperplane, w=w, norm=threat.norm, box=threat.box)
     here = project(z, gap=gap)
     there = project(flat, gap=gap + (w * (flat - z)).sum(1))
     far = [threat.distance(torch.zeros_like(d), d) for d in (here, there)]
-    mix = (far[0] / (far[0] + far[1]).clamp(min=1e-30)).clamp(max=share)[:, None]
-    new = (1 - mix) * (z + overshoot * here) + mix * (flat + overshoot * there)
+    mix = (far[0] / (far[0] + far[1]).clamp(min=1e-30)).clamp(max=damping.share)[:, None]
+    new = (1 - mix) * (z + damping.overshoot * here) + mix * (flat + damping.overshoot * there)
     return (new if threat.box is None else new.clamp(*threat.box)).view(x.shape)
 
 
 @torch.no_grad()
-def _wrong(model: nn.Module, z: Tensor, y: Tensor) -> Tensor:
+def _wrong(model: Model, z: Tensor, y: Tensor) -> Tensor:
     return model(z).argmax(1) != y
 
 
 @torch.no_grad()
 def _refine(
-    model: nn.Module, x: Tensor, y: Tensor, best: Tensor, nearest: Tensor, stop_within: float
+    model: Model, x: Tensor, y: Tensor, best: Tensor, nearest: Tensor, stop_within: float
 ) -> Tensor:
     """Three secant steps on the margin from x to the nearest wrong point, where it is too far."""
     (rows,) = (nearest.isfinite() & (nearest > stop_within)).nonzero(as_tuple=True)

@@ -4,7 +4,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from adversarial_lab.training import Labels
+from adversarial_lab.classifier import Labels
+from adversarial_lab.protocol import Undefined
 
 
 def margin(logits: Float[Tensor, "n k"], y: Labels) -> Float[Tensor, " n"]:
@@ -21,7 +22,7 @@ def targeted_dlr(logits: Float[Tensor, "n k"], goal: Int[Tensor, "n 2"]) -> Floa
     classes. Source: Croce and Hein 2020, Section 4.
     """
     if logits.shape[1] < 4:
-        raise ValueError(f"the targeted DLR loss needs at least 4 classes, got {logits.shape[1]}")
+        raise Undefined(f"the targeted DLR loss needs at least 4 classes, got {logits.shape[1]}")
     y, t = logits.gather(1, goal).unbind(1)
     top = logits.topk(4, dim=1).values
     return (t - y) / (top[:, 0] - (top[:, 2] + top[:, 3]) / 2 + 1e-12)

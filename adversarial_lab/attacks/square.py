@@ -9,38 +9,37 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from adversarial_lab.attacks.margins import margin
-from adversarial_lab.threat import Rng, ThreatModel
-from adversarial_lab.training import Labels, evaluating
+from adversarial_lab.classifier import Labels, Model, evaluating
+from adversarial_lab.protocol import Undefined, verified_attack
+from adversarial_lab.threat import Points, Rng, ThreatModel
 
 Images = Float[Tensor, "n c h w"]
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 
 
-@torch.no_grad()
+@verified_attack
 def square(
-    model: nn.Module,
-    x: Images,
+    model: Model,
+    x: Points,
     y: Labels,
     threat: ThreatModel,
     *,
     queries: int = 5000,
     first_share: float = 0.8,
     rng: Rng = None,
-) -> Images:
+) -> Points:
     """The point with the largest `margin` after at most `queries` evaluations of each example.
 
     first_share: the share of the image that the first squares cover. An example leaves at its
     first wrong point. Each query draws one place for all, and signs for each example.
     Raises ValueError unless x is (n, c, h, w), the norm linf or l2, and queries >= 1.
     """
-    propose, first = _moves(threat.norm)
-    if x.ndim != 4 or queries < 1:
-        raise ValueError(f"need images (n, c, h, w) and queries >= 1, got {x.shape} and {queries}")
+    propose, first = _moves(threat.norm, x, queries)
     end, rows = x.clone(), torch.arange(len(x), device=x.device)
-    with evaluating(model, torch.contiguous_format):
+    with evaluating(model, torch.contiguous_format), torch.no_grad():
         z = threat.project(x, first(x, threat, rng))
         reached = margin(model(z), y)
         for query in range(1, queries):
@@ -74,9 +73,13 @@ def _side(x: Tensor, share: float, norm: str) -> int:
     return min(side, h, w)
 
 
-def _moves(norm: str) -> tuple[Callable, Callable]:
+def _moves(norm: str, x: Tensor, queries: int) -> tuple[Callable, Callable]:
+    if queries < 1:
+        raise ValueError(f"queries must be >= 1, got {queries}")
+    if x.ndim != 4:
+        raise Undefined(f"x must be images (n, c, h, w) for Square, got shape {tuple(x.shape)}")
     if norm not in MOVES:
-        raise ValueError(f"norm must be one of {sorted(MOVES)} for Square, got {norm!r}")
+        raise Undefined(f"norm must be one of {sorted(MOVES)} for Square, got {norm!r}")
     return MOVES[norm]
 
 

@@ -3,26 +3,26 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from adversarial_lab.attacks.survivors import verified
+from adversarial_lab.classifier import Labels, Model
+from adversarial_lab.protocol import verified
 from adversarial_lab.threat import Points, ThreatModel
-from adversarial_lab.training import Labels
 
 
 def each_target(
     attack: Callable[..., Tensor],
-    model: nn.Module,
+    model: Model,
     x: Points,
     y: Labels,
     threat: ThreatModel,
     *,
     targets: int,
 ) -> Points:
-    """`attack(..., target=t)` towards each of the likeliest wrong classes, until one succeeds."""
+    """`attack(model, x, y, target)` for each of the likeliest wrong classes, until one succeeds."""
     z, rows = x.clone(), torch.arange(len(x), device=x.device)
     for target in wrong_classes(model, x, y, targets):
-        z[rows] = attack(model, x[rows], y[rows], threat, target=target[rows])
+        z[rows] = attack(model, x[rows], y[rows], target[rows])
         rows = rows[~verified(model, x[rows], y[rows], z[rows], threat)]
         if not len(rows):
             break
@@ -30,7 +30,7 @@ def each_target(
 
 
 @torch.no_grad()
-def wrong_classes(model: nn.Module, x: Points, y: Labels, targets: int) -> list[Tensor]:
+def wrong_classes(model: Model, x: Points, y: Labels, targets: int) -> list[Tensor]:
     """The `targets` likeliest wrong classes of each x, likeliest first, one (n,) tensor each."""
     if targets < 1:
         raise ValueError(f"targets must be >= 1, got {targets}")

@@ -13,16 +13,14 @@ Every question at once: which answers pass, your points so far, and what is left
 notebook, or let `export` write what you ran into a file of its own."""
 ASK = """check_all("{0}")
 # export("{0}")  # without the first #: writes {0}_answers.ipynb, to hand in"""
+STUDENTS = "from adversarial_lab import check, check_all, export"
 DIFFICULTY = {1: "easy", 2: "medium", 3: "hard"}
 
 
 def student(exercises: ExerciseSet) -> str:
     """The notebook a student fills in: no solution text, a check under each answer."""
     stem = exercises.stem
-    first = (
-        set_up_cell(MADE_FROM.format(stem))
-        + "\n\nfrom adversarial_lab import check, check_all, export"
-    )
+    first = f"{set_up_cell(MADE_FROM.format(stem))}\n\n{STUDENTS}"
     cells = [{**_code(first), "metadata": FOLDED}]
     for cell in exercises.cells:
         if cell.question is not None:

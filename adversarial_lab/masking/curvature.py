@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from adversarial_lab.threat import Points, Rng, ThreatModel, normal_like
 from adversarial_lab.training import PerExample
@@ -24,7 +25,8 @@ def gradient(f: PerExample, x: Points) -> Points:
 
 
 def _values(f: PerExample, x: Points) -> Values:
-    value = f(x)
+    with torch.enable_grad():
+        value = f(x)
     if value.shape != (len(x),):
         raise ValueError(f"f must return shape ({len(x)},), got {tuple(value.shape)}")
     return value
@@ -44,8 +46,9 @@ def hessian_product(f: PerExample, x: Points, v: Points) -> Points:
     Source: Pearlmutter 1994.
     """
     x = x.detach().requires_grad_()
-    g = _derivative(_values(f, x), x, create_graph=True)
-    return _derivative(g * v, x)  # zero where f is linear
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):  # the others differentiate only once
+        g = _derivative(_values(f, x), x, create_graph=True)
+        return _derivative(g * v, x)  # zero where f is linear
 
 
 def curvature_along(f: PerExample, x: Points, v: Points) -> Values:
@@ -57,7 +60,7 @@ def curvature_along(f: PerExample, x: Points, v: Points) -> Values:
 def taylor(f: PerExample, x: Points, delta: Points) -> tuple[Values, Values, Values]:
     r"""$f(x)$, $\nabla f(x)^\top\delta$, $\frac12\delta^\top\nabla^2f(x)\,\delta$: Eq. (3)."""
     with torch.no_grad():
-        value = f(x)
+        value = f(x.clone())  # f may write into what it is given
     first = dot(gradient(f, x), delta)
     return value, first, dot(hessian_product(f, x, delta), delta) / 2
 
@@ -68,7 +71,7 @@ def linearisation_error(f: PerExample, x: Points, delta: Points) -> Values:
     Source: Qin et al. 2019, "Adversarial robustness through local linearization".
     """
     with torch.no_grad():
-        change = f(x + delta) - f(x)
+        change = f(x + delta) - f(x.clone())
     return (change - dot(gradient(f, x), delta)).abs()
 
 

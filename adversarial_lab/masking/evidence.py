@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from adversarial_lab.attacks.margins import margin
 from adversarial_lab.attacks.square import square
-from adversarial_lab.attacks.survivors import verified
+from adversarial_lab.classifier import NoGradient, check_logits
 from adversarial_lab.masking.curvature import gradient, gradient_cosine
-from adversarial_lab.pgd import attack_model, cross_entropy, fgsm, pgd_path
+from adversarial_lab.pgd import attack_model, fgsm, pgd_path
+from adversarial_lab.protocol import cross_entropy, verified
 from adversarial_lab.threat import ThreatModel
-from adversarial_lab.training import check_logits
 
 Fooled = Bool[Tensor, " n"]
 STEPS = 40
@@ -44,12 +44,24 @@ class Unnoticed(nn.Module):
         return self.model(x) - 1
 
 
+class Flat(nn.Module):
+    """A network without a gradient, computed outside torch perhaps, with the gradient 0."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x.detach()) + 0 * x.flatten(1).sum(1, keepdim=True)
+
+
 @dataclass
 class Evidence:
     """One network on one batch. Every attack is a cached property: who is broken by it, (n,).
 
     Images wrong at x count as broken everywhere. Probabilities are attacked as if they were logits
-    (`Unnoticed`), which is what an attack does that does not look.
+    (`Unnoticed`), which is what an attack does that does not look, and a network without any
+    gradient as if it were 0 (`Flat`).
     """
 
     model: nn.Module
@@ -68,10 +80,6 @@ class Evidence:
     def check(self) -> None:
         """Raise ValueError unless images, labels, logits and certificates belong together."""
         n, certified = len(self.x), self.certified
-        if len(self.y) != n:
-            raise ValueError(
-                f"y must hold one label per example, got {len(self.y)} for {n} examples"
-            )
         # of logits only the shape: about NaN and probabilities there is something to report
         check_logits(torch.zeros_like(self.logits), self.y)
         if certified is not None and (certified.dtype != torch.bool or certified.shape != (n,)):
@@ -115,7 +123,11 @@ class Evidence:
 
     @cached_property
     def gradients(self) -> Tensor:
-        return gradient(self.ce, self.x)
+        try:
+            return gradient(self.ce, self.x)
+        except NoGradient:
+            self.model = Flat(self.model)
+            return gradient(self.ce, self.x)
 
     @cached_property
     def zero_gradients(self) -> float:
@@ -188,9 +200,10 @@ class Evidence:
         fooled = self.every_gradient.clone()
         rows = (~fooled).nonzero().squeeze(1)
         if len(rows):
-            attack = partial(square, queries=self.queries, rng=self.rng(10))
-            z = attack(self.model, self.x[rows], self.y[rows], self.threat)
-            fooled[rows] = self.verified(z, rows)
+            settings = {"queries": self.queries, "rng": self.rng(10), "batch_size": len(rows)}
+            fooled[rows] = square(
+                self.model, self.x[rows], self.y[rows], self.threat, **settings
+            ).fooled
         return fooled
 
     @cached_property

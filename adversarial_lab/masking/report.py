@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 from jaxtyping import Bool
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm.auto import tqdm
 
+from adversarial_lab.classifier import Model
 from adversarial_lab.masking.checks import CHECKS, Finding
 from adversarial_lab.masking.evidence import Evidence
+from adversarial_lab.protocol import strict, trial
 from adversarial_lab.threat import Points, ThreatModel
-from adversarial_lab.training import Labels, attacking
 
 LIMITS = (
     "A clean report proves nothing about robustness: it only says that these attacks were not"
@@ -82,9 +83,9 @@ class Report:
 
 
 def masking_report(
-    model: nn.Module,
+    model: Model,
     x: Points,
-    y: Labels,
+    y: Tensor,
     threat: ThreatModel,
     *,
     certified: Bool[Tensor, " n"] | None = None,
@@ -100,9 +101,9 @@ def masking_report(
     answers everything alike, is called dead and not attacked. Takes up to about 650 gradients and
     650 passes an image; progress shows a bar. ValueError on inputs that make no sense.
     """
-    threat.check(x)
-    with attacking(model), torch.autocast(x.device.type, enabled=False):
-        evidence = Evidence(model, x, y, threat, certified, queries, seed)
+    plain = torch.contiguous_format
+    with trial(model, x, y, threat, layout=plain) as t, strict(x.device):
+        evidence = Evidence(t.model, t.x, t.y, threat, certified, queries, seed)
         why = evidence.dead
         bar = tqdm(CHECKS, "masking_report", leave=False, disable=not progress)
         findings = tuple(c.found(None, "not run") if why else c.ask(evidence) for c in bar)

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from adversarial_lab import data, nets
-from adversarial_lab.attacks.standard import STANDARD, standard_evaluation
+from adversarial_lab.attacks.evaluation import STANDARD, standard_evaluation
 from adversarial_lab.certified import METHODS, certify, smoothing
 from adversarial_lab.pgd import Attacked, attack_model
 from adversarial_lab.runs.classifier import known, share

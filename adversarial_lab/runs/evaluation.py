@@ -5,7 +5,6 @@ Attacks may compute in TF32 on a GPU; what counts as broken is asked again in st
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -13,10 +12,11 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor, nn
 
-from adversarial_lab.attacks.standard import STANDARD, Stage, evaluation_path
+from adversarial_lab.attacks.evaluation import STANDARD, Stage, evaluation_path
 from adversarial_lab.files import naming
 from adversarial_lab.masking import loss_slice, masking_report, orthonormal, random_direction
-from adversarial_lab.pgd import attack_model, cross_entropy, pgd
+from adversarial_lab.pgd import attack_model, pgd
+from adversarial_lab.protocol import Attacked, cross_entropy, tf32
 from adversarial_lab.runs.classifier import right, share
 from adversarial_lab.runs.record import Job, Metric
 from adversarial_lab.threat import ThreatModel
@@ -114,23 +114,9 @@ def stages_file(job: Job, names: tuple[str, ...]) -> Path:
 class Fast(partial):
     """An attack whose own passes may use TF32; `attack_survivors` verifies after it."""
 
-    def __call__(self, *args: Any, **settings: Any) -> Tensor:
+    def __call__(self, *args: Any, **settings: Any) -> Tensor | Attacked:
         with tf32(True):
             return super().__call__(*args, **settings)
-
-
-@contextmanager
-def tf32(allowed: bool) -> Iterator[None]:
-    """Whether a GPU may round the factors of float32 products to 10 bits."""
-    places: tuple[Any, ...] = (torch.backends.cuda.matmul, torch.backends.cudnn)
-    before = [place.allow_tf32 for place in places]
-    for place in places:
-        place.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        for place, value in zip(places, before, strict=True):
-            place.allow_tf32 = value
 
 
 def float32_is_strict():

@@ -84,11 +84,9 @@ def test_no_point_goes_below_the_bounds_of_an_activation(kind, args, rng):
 
 def refused(kind, method, said):
     """A refusal is one that the table announces, or that names a parameter's jump or slope."""
-    row = support(kind)[method]
-    assert kind.__name__ in said
-    return (
-        (row is False and "known: " in said) or "nothing bounds" in said or "needs a slope" in said
-    )
+    named = ("nothing bounds", "needs a slope", "ceil_mode or dilation")
+    listed = not support(kind)[method] and "known: " in said
+    return kind.__name__ in said and (listed or any(part in said for part in named))
 
 
 def made(kind, args):
@@ -282,18 +280,16 @@ def test_no_point_goes_below_the_bounds_behind_a_layer(kind, rng):
         model = nn.Sequential(nn.ReLU(), layer, nn.Flatten(), nn.Linear(wide, 3), nn.Tanh())
         model.append(nn.Linear(3, 3)).double().eval().requires_grad_(False)
         y = torch.tensor([0, 1])
-        for eps in (0.02, 0.2):
-            z = x + eps * (2 * torch.rand(1250, *x.shape, generator=rng, dtype=x.dtype) - 1)
-            z[:250] = x + eps * (z[:250] - x).sign()
-            logits = model(z.flatten(0, 1)).unflatten(0, (1250, 2))
-            lowest = gaps(logits, y).amin(0)
-            for method in FAST:
-                try:
-                    found = margins(model, x, y, linf(eps=eps), method)
-                except ValueError as error:
-                    assert refused(kind, method, str(error)), (method, error)
-                else:
-                    assert support(kind)[method] and (found <= lowest).all(), method
+        z = x + 0.1 * (2 * torch.rand(5000, *x.shape, generator=rng, dtype=x.dtype) - 1)
+        z[:500] = x + 0.1 * (z[:500] - x).sign()
+        lowest = gaps(model(z.flatten(0, 1)).unflatten(0, (5000, 2)), y).amin(0)
+        for method in FAST:
+            try:
+                found = margins(model, x, y, linf(eps=0.1), method)
+            except ValueError as error:
+                assert refused(kind, method, str(error)), (method, error)
+            else:
+                assert support(kind)[method] and (found <= lowest).all(), method
 
 
 def lively(layer, rng):

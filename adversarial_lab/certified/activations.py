@@ -9,6 +9,7 @@ parameters: a negative slope, an alpha of either sign, a threshold at which $\ph
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,9 +95,8 @@ def extremes(layer: nn.Module, curve: Curve, low: Tensor, high: Tensor) -> tuple
     return least, most
 
 
-def _candidates(curve: Curve) -> list[tuple[float, tuple[float, ...] | None]]:
-    at_turns = [(turn, None) for turn in curve.turns]
-    return [(knot.at, knot.values) for knot in curve.knots] + at_turns
+def _candidates(curve: Curve) -> list[tuple[float, tuple[float, float] | None]]:
+    return [(k.at, k.values) for k in curve.knots] + [(turn, None) for turn in curve.turns]
 
 
 def within(at: float, low: Tensor, high: Tensor) -> Tensor:
@@ -158,7 +158,7 @@ def jumps(curve: Curve, low: Tensor, high: Tensor) -> Tensor:
     return total
 
 
-def _straight(*knots: Knot, left: Number, right: Number, **how: bool) -> Curve:
+def _straight(*knots: Knot, left: Number, right: Number, **how: Any) -> Curve:
     finite = tuple(knot for knot in knots if math.isfinite(knot.at))
     return Curve(finite, (left, right), straight=True, **how)
 

@@ -7,6 +7,7 @@ the first two, linear bounds the third as well.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,7 +60,7 @@ def _convolution(layer: nn.Conv1d | nn.Conv2d | nn.Conv3d, shape: Shape) -> Affi
     )
 
 
-def _transposed_convolution(layer: nn.Module, shape: Shape) -> Affine:
+def _transposed_convolution(layer: Any, shape: Shape) -> Affine:
     w, b = layer.weight, layer.bias
     apply = getattr(nn.functional, f"conv_transpose{w.ndim - 2}d")
     how = (layer.stride, layer.padding, layer.output_padding, layer.groups, layer.dilation)
@@ -133,7 +134,7 @@ def _rising(layer: nn.Module, shape: Shape, terms: int) -> Affine:
     return Affine(layer, layer, transposed(layer, shape), terms, rises=True)
 
 
-def _average(layer: nn.Module, shape: Shape) -> Affine:
+def _average(layer: Any, shape: Shape) -> Affine:
     size, dimensions = layer.kernel_size, len(shape) - 2
     if getattr(layer, "divisor_override", None) is not None and layer.divisor_override < 0:
         raise ValueError(f"divisor_override must be > 0, got {layer.divisor_override}")
@@ -208,7 +209,7 @@ def _terms(layer: Scale | Divide) -> int:
     return 2 + layer.constant.numel() if isinstance(layer.constant, Tensor) else 2
 
 
-def _shared(constant: Tensor | float, shape: Shape) -> Tensor | float:
+def _shared(constant: Tensor | float, shape: Shape) -> Any:
     """The constant, if it is the same for all examples."""
     if isinstance(constant, Tensor):
         if constant.ndim > len(shape) or (constant.ndim == len(shape) and len(constant) != 1):

@@ -6,6 +6,7 @@ training sees. The gradient goes through both statistics. Source: Shi et al. 202
 """
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -19,7 +20,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 class Held(nn.Module):
     """A batch norm at the mean and variance of one batch: z -> z * scale + shift by channel."""
 
-    def __init__(self, layer: nn.Module, z: Float[Tensor, "n c *d"]) -> None:
+    def __init__(self, layer: Any, z: Float[Tensor, "n c *d"]) -> None:
         super().__init__()
         variance, mean = torch.var_mean(z, [i for i in range(z.ndim) if i != 1], correction=0)
         self.scale = (variance + layer.eps).rsqrt()

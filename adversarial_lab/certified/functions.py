@@ -163,7 +163,7 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> nn.Module:
     layer = nn.BatchNorm3d(len(_constant("running_mean", running_mean)), eps, momentum)
-    layer._check_input_dim = lambda z: None  # type: ignore[method-assign]
+    layer.__dict__["_check_input_dim"] = lambda z: None
     tensors = {"running_mean": running_mean, "running_var": running_var}
     return with_tensors(layer, **tensors, weight=weight, bias=bias).train(training)
 

@@ -12,7 +12,7 @@ which a GPU library may choose: there, use double.)
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -188,7 +188,7 @@ def _softmin(layer: nn.Softmin, box: Interval, *, outward: bool) -> Interval:
     return _softmax(layer, Interval(-box.upper, -box.lower), outward=outward)
 
 
-def _one_dim(layer: nn.Module, dimensions: int) -> int:
+def _one_dim(layer: Any, dimensions: int) -> int:
     dim = -3 if isinstance(layer, nn.Softmax2d) else layer.dim
     if dim is None or dim % dimensions == 0:
         raise ValueError(f"dim must be one of an example's own dimensions, got {dim}")

@@ -7,6 +7,7 @@ convolution is measured with its stride, padding and image size, not by its kern
 
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -175,7 +176,7 @@ def jump(layer: nn.Module, shape: Shape) -> float:
     return curve_of(layer, len(shape) + 1).jump * math.sqrt(math.prod(shape))
 
 
-def _max_pool(layer: nn.Module, shape: Shape) -> float:
+def _max_pool(layer: Any, shape: Shape) -> float:
     """The root of how many windows can hold one pixel: 1 where windows do not overlap."""
     d = len(shape) - 1
     kernel, stride, dilation = (

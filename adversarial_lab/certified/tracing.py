@@ -84,7 +84,7 @@ class _Root(nn.Module):
 PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
 
-def _unwrap(module: nn.Module) -> nn.Module:
+def _unwrap(module: Any) -> nn.Module:
     """The network inside torch.compile or DataParallel."""
     while isinstance(module, PARALLEL) or hasattr(module, "_orig_mod"):
         module = module.module if isinstance(module, PARALLEL) else module._orig_mod
@@ -214,7 +214,7 @@ class _Reader(fx.Tracer):
         if at.target in (*SUMS, *DIFFERENCES, *PRODUCTS, *QUOTIENTS, *NEGATIVES):
             steps = _arithmetic(name, at.target, args, kwargs, inputs)
         elif at.target in (torch.cat, torch.concat, torch.concatenate):
-            steps = [(name, _concatenated(*args, **kwargs), inputs)]
+            steps = [(name, _concatenated(args, kwargs), inputs)]
         else:
             _check_values(name, args, values, two=isinstance(self._module(at), Add | Concat))
             layer = self._module(at) or layer_of(at.target, args[1:], kwargs)
@@ -325,7 +325,8 @@ def _check_values(name: str, args: tuple, values: list[fx.Node], *, two: bool) -
         raise ValueError(f"{name!r} must act on one value of the network, got {args}")
 
 
-def _concatenated(tensors: Any, dim: int = 0) -> nn.Module:
+def _concatenated(args: Any, kwargs: dict[str, Any]) -> nn.Module:
+    tensors, dim = args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0)
     if not all(isinstance(part, fx.Node) for part in tensors):
         raise ValueError(f"torch.cat must join values of the network alone, got {tensors}")
     return Concat(dim)

@@ -67,7 +67,8 @@ def fingerprint() -> dict[str, str]:
     digest = hashlib.sha256(sys.version.encode())
     digest.update(claims.content().encode())  # of the tests, the site shows no more
     hashes = {path.as_posix(): _hash(path) for path in _files([*SOURCES, "requirements.txt"])}
-    found = {page: hashes.pop(page) for page in (f"{name}.md" for name in pages())}
+    named = {f"{name}.md" for name in pages()} & hashes.keys()
+    found = {page: hashes.pop(page) for page in sorted(named)}
     digest.update("".join(f"{path} {hashes[path]}\n" for path in sorted(hashes)).encode())
     return {REST: digest.hexdigest(), **found}
 

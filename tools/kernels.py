@@ -10,6 +10,7 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import source_from_cache
@@ -41,6 +42,8 @@ IMPORTED = [
     "torch",
     "tqdm.auto",
 ]
+# the build is the main program of its kernels, and has been imported for them already
+warnings.filterwarnings("ignore", "'tools.build_book' found in sys.modules", RuntimeWarning)
 KERNELS = multiprocessing.get_context("forkserver")
 KERNELS.set_forkserver_preload(["tools.build_book", *IMPORTED])
 

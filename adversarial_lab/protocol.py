@@ -226,7 +226,7 @@ def search_of(attack: Search) -> Search:
 
 
 def verified_attack(search: Callable[..., Points]) -> Callable[..., Attacked]:
-    """Make an attack of a search (model, x, y, threat, *, rng, ...) -> points of one batch.
+    """Make an attack of a search, `(model, x, y, threat, *, rng, ...) -> points` of one batch.
 
     The model that the search is given is a `Classifier`, its parameters frozen, and right at x.
     """
@@ -274,7 +274,7 @@ def _joined(search: Callable) -> inspect.Signature:
 def ascent_attack(
     ascent: Callable[..., Points], loss: LogitLoss = cross_entropy
 ) -> Callable[..., Attacked]:
-    r"""Make an attack of an ascent (f, x, threat, *, rng, ...), with $f(z)=\ell(h(z),y)$.
+    r"""Make an attack of an ascent `(f, x, threat, *, rng, ...)`, with $f(z)=\ell(h(z),y)$.
 
     `ascent_attack(pgd)` is PGD's last iterate; `attack_model` counts every iterate.
     """

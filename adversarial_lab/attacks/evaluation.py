@@ -85,7 +85,7 @@ def evaluation_path(
 ) -> Iterator[Stage]:
     """Yields the stage "clean" and one after each attack; what is not defined here is left out.
 
-    attacks: names of `ATTACKS`, attacks or functions (model, x, y, threat, *, rng) -> points, one
+    attacks: names of `ATTACKS`, attacks or functions `(model, x, y, threat, *, rng) -> points`, one
     or several, or a dict with names of your own. Every attack draws from a generator of its own,
     made of seed and place: the same numbers alone, in sequence and resumed. checkpoint: a
     safetensors file, replaced after every stage; with the same file an interrupted evaluation goes

@@ -47,7 +47,7 @@ def along(
 ) -> Points:
     r"""Line search: the largest loss among $x\pm r v$ for some directions v, r up to eps.
 
-    directions: (model, x, y, threat, *, rng) -> (m, n, *d), m of them for each example, scaled
+    directions: `(model, x, y, threat, *, rng) -> (m, n, *d)`, m of them for each example, scaled
     here to unit length in the threat's norm. They may come from anywhere: the top eigenvector of a
     Hessian (`masking.top_curvature`), another network's gradient, chance (`random_signs`). A wrong
     point counts before any right one. Raises ValueError on radii < 1.

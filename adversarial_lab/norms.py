@@ -160,8 +160,8 @@ def _l1_length(v: Rows) -> Lengths:
 def project_l1(x: Rows, z: Rows, eps: float, box: Box = None) -> Rows:
     r"""$\arg\min_{z'}\|z'-z\|_2$ s.t. $\|z'-x\|_1\le\varepsilon$ and z' in the box, exactly.
 
-    $z'_i=x_i+\mathrm{sign}(d_i)\,[\lvert d_i\rvert-\lambda]_0^{c_i}$, d = z - x, c_i the room to the
-    box in the direction of d_i. The length is piecewise linear and falls with lambda, with
+    $z'_i=x_i+\mathrm{sign}(d_i)\,[\lvert d_i\rvert-\lambda]_0^{c_i}$, d = z - x, c_i the room to
+    the box in the direction of d_i. The length is piecewise linear and falls with lambda, with
     kinks at `|d_i| - c_i` and `|d_i|`; sorting them finds lambda exactly.
     """
     delta = wide(z) - wide(x)

@@ -45,7 +45,7 @@ def first_cell(name, here):
 def small(folder, version):
     """A project of the library's name that installs in a moment."""
     (folder / "adversarial_lab").mkdir(parents=True)
-    text = f"__version__ = '{version}'\ncheck = None\n"
+    text = f"__version__ = '{version}'\ncheck = check_all = export = None\n"
     (folder / "adversarial_lab/__init__.py").write_text(text)
     (folder / "pyproject.toml").write_text(PROJECT.format(version))
     return folder

@@ -112,7 +112,7 @@ def slopes(layer: nn.Module, curve: Curve, low: Tensor, high: Tensor) -> tuple[T
     for knot in curve.knots:
         inside = (low <= knot.at) & (high >= knot.at)
         for slope in (knot.left, knot.right):
-            slope = torch.as_tensor(slope, dtype=low.dtype, device=low.device)
+            slope = torch.zeros_like(low) + slope
             least = torch.where(inside, torch.minimum(least, slope), least)
             most = torch.where(inside, torch.maximum(most, slope), most)
     return least, most

@@ -141,7 +141,7 @@ def _wanted(session: Session) -> dict[str, Any]:
 def _run(item: Item, session: Session, device: torch.device) -> None:
     """One run, noted whatever becomes of it. TimeUp, Ctrl-C and a full disk go on upwards."""
     began, cost = time.perf_counter(), item.cost(session.found) or Cost()
-    row = {"run_id": item.run_id, "command": item.command, "estimate": round(cost.seconds, 1)}
+    row = {"run_id": item.run_id, "command": item.command, "estimate": round(cost.seconds, 3)}
     session.tried.add(item)
     session.done.append(row)
     print(f"{row['command']}: {_minutes(cost.seconds)} by estimate", file=sys.stderr)
@@ -154,7 +154,7 @@ def _run(item: Item, session: Session, device: torch.device) -> None:
         if is_full(error):
             raise
     finally:
-        row["seconds"] = round(time.perf_counter() - began, 1)
+        row["seconds"] = round(time.perf_counter() - began, 3)
         print(_line(row), file=sys.stderr)
         _clear(device)
 
@@ -188,7 +188,7 @@ def _finish(
 
 def _left(item: Item, found: Measured) -> dict[str, Any]:
     cost = item.cost(found)
-    return {"command": item.command, "estimate": cost and round(cost.seconds, 1)}
+    return {"command": item.command, "estimate": cost and round(cost.seconds, 3)}
 
 
 def _line(row: dict[str, Any]) -> str:

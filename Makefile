@@ -28,11 +28,11 @@ book: $(VENV)/installed ## Run the pages, build the book, export the notebooks.
 quick test: export PYTHONDONTWRITEBYTECODE =
 
 quick: $(VENV)/installed ## Run the tests that need no book, browser or sandbox, while you work.
-	@$(RUN) -m pytest -n $(WORKERS) -q -m "not (book or browser or sandbox or slow)" \
+	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal -q -m "not (book or browser or sandbox or slow)" \
 	  --ignore=tests/browser
 
 test: book ## Build the book, then run every test.
-	@$(RUN) -m pytest -n $(WORKERS) -rs
+	@$(RUN) -m pytest -n $(WORKERS) --dist worksteal -rs
 
 lint: $(VENV)/installed ## Check style, format and types.
 	$(RUN) -m ruff check .

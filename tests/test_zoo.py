@@ -366,21 +366,15 @@ def test_every_attack_is_right_or_says_what_to_do(name):
 
 REPORTED = [
     "LeNet with view",
-    "LSTM",
-    "tabular MLP",
     "function",
-    "object with logits",
     "tuple",
-    "n k 1 1",
     "one logit",
     "probabilities",
     "half",
-    "double, float32 images",
     "writes into its input",
     "1 x 1 images",
     "batch of one",
     "numpy",
-    "numpy, not detached",
     "TorchScript",
     "half in a function",
 ]
@@ -409,7 +403,7 @@ def test_reports_and_risks_are_right_or_say_what_to_do(name):
     assert risks.natural == pytest.approx(1 - found.accuracy)
 
 
-@pytest.mark.parametrize("name", ["ResNet with batch norm", "LeNet with view", "half", "function"])
+@pytest.mark.parametrize("name", ["ResNet with batch norm", "half"])
 def test_the_model_is_left_as_it_was(name):
     _, model, x, y = prepared(name)
     (net,) = quiet(model).nets

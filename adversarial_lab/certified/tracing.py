@@ -9,16 +9,15 @@ import copy
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import jaxtyping
 import torch
 from torch import Tensor, fx, nn
 
 from adversarial_lab.certified.functions import Batch, called, layer_of
 from adversarial_lab.certified.graph import INPUT, Graph, Node
 from adversarial_lab.certified.layers import Add, Concat, Divide, Scale, Shift
+from adversarial_lab.certified.wrappers import unchecked, unwrap, unwrapped
 from adversarial_lab.nets import Normalize
 from adversarial_lab.training import attacking
 
@@ -49,8 +48,8 @@ def trace(model: nn.Module | Graph, x: Tensor | None = None) -> Graph:
     if isinstance(model, Graph):
         return model
     _check_model(model)
-    root = _Root(_unwrap(model))
-    with _unwrapped(root), _unchecked():
+    root = _Root(unwrap(model))
+    with unwrapped(root), unchecked():
         return _Reader(x).read(root)
 
 
@@ -79,45 +78,6 @@ class _Root(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.model(x)
-
-
-PARALLEL = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-
-
-def _unwrap(module: Any) -> nn.Module:
-    """The network inside torch.compile or DataParallel."""
-    while isinstance(module, PARALLEL) or hasattr(module, "_orig_mod"):
-        module = module.module if isinstance(module, PARALLEL) else module._orig_mod
-    return module
-
-
-@contextmanager
-def _unwrapped(root: nn.Module) -> Iterator[None]:
-    """The same inside the network, while it is read."""
-    inside = [
-        (parent, name, child)
-        for parent in list(root.modules())
-        for name, child in parent._modules.items()
-        if child is not None and _unwrap(child) is not child
-    ]
-    for parent, name, child in inside:
-        parent._modules[name] = _unwrap(child)
-    try:
-        yield
-    finally:
-        for parent, name, child in inside:
-            parent._modules[name] = child
-
-
-@contextmanager
-def _unchecked() -> Iterator[None]:
-    """Shape checks off: a symbolic value has no shape, and some users check every call."""
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        yield
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
 
 
 class _Value(fx.Proxy):
